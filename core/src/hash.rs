@@ -1,0 +1,208 @@
+//! Resumable hashing: a hash in progress is a plain value that travels with its job.
+//!
+//! A piece is hashed as its blocks come in order, in steps; between steps there is nothing but
+//! this value, so whoever runs the steps may gather many pieces and run them side by side.
+
+use serde::{Deserialize, Serialize};
+
+/// Which function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum HashAlgorithm {
+    /// SHA-1 (BEP 3): 20 bytes.
+    Sha1,
+    /// SHA-256 (BEP 52): 32 bytes.
+    Sha256,
+}
+
+impl HashAlgorithm {
+    /// Bytes of a digest.
+    pub const fn digest_len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        }
+    }
+}
+
+const BLOCK: usize = 64;
+
+/// A hash in progress: its function, chaining words, the bytes so far, and the part of a 64-byte
+/// block that is not full yet.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashState {
+    algorithm: HashAlgorithm,
+    words: [u32; 8],
+    len: u64,
+    #[serde(with = "tail")]
+    tail: [u8; BLOCK],
+}
+
+impl HashState {
+    /// The state before the first byte.
+    pub const fn new(algorithm: HashAlgorithm) -> Self {
+        let words = match algorithm {
+            HashAlgorithm::Sha1 => {
+                [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0, 0, 0, 0]
+            }
+            HashAlgorithm::Sha256 => [
+                0x6a09_e667,
+                0xbb67_ae85,
+                0x3c6e_f372,
+                0xa54f_f53a,
+                0x510e_527f,
+                0x9b05_688c,
+                0x1f83_d9ab,
+                0x5be0_cd19,
+            ],
+        };
+        Self { algorithm, words, len: 0, tail: [0; BLOCK] }
+    }
+
+    /// Which function this is.
+    pub const fn algorithm(&self) -> HashAlgorithm {
+        self.algorithm
+    }
+
+    /// Bytes hashed so far.
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was hashed yet.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Hashes `bytes` after what was hashed before.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        let held = (self.len % BLOCK as u64) as usize;
+        self.len += bytes.len() as u64;
+        if held > 0 {
+            let take = bytes.len().min(BLOCK - held);
+            let (head, rest) = bytes.split_at(take);
+            self.tail[held..held + take].copy_from_slice(head);
+            bytes = rest;
+            if held + take < BLOCK {
+                return;
+            }
+            let block = self.tail;
+            self.compress(&[block]);
+        }
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        self.compress(blocks);
+        self.tail[..rest.len()].copy_from_slice(rest);
+    }
+
+    /// The digest of everything hashed so far.
+    pub fn finish(mut self) -> Digest {
+        let bits = self.len * 8;
+        let held = (self.len % BLOCK as u64) as usize;
+        let mut padding = [0; 2 * BLOCK];
+        padding[..held].copy_from_slice(&self.tail[..held]);
+        padding[held] = 0x80;
+        let end = if held < BLOCK - 8 { BLOCK } else { 2 * BLOCK };
+        padding[end - 8..end].copy_from_slice(&bits.to_be_bytes());
+        let (blocks, _) = padding[..end].as_chunks::<BLOCK>();
+        self.compress(blocks);
+        let mut bytes = [0; 32];
+        for (out, word) in bytes.chunks_exact_mut(4).zip(self.words) {
+            out.copy_from_slice(&word.to_be_bytes());
+        }
+        Digest { algorithm: self.algorithm, bytes }
+    }
+
+    fn compress(&mut self, blocks: &[[u8; BLOCK]]) {
+        match self.algorithm {
+            HashAlgorithm::Sha1 => {
+                let words = self.words.first_chunk_mut().expect("five of eight words");
+                sha1::block_api::compress(words, blocks);
+            }
+            HashAlgorithm::Sha256 => sha2::block_api::compress256(&mut self.words, blocks),
+        }
+    }
+}
+
+impl core::fmt::Debug for HashState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?} after {} bytes", self.algorithm, self.len)
+    }
+}
+
+/// A finished hash.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    algorithm: HashAlgorithm,
+    bytes: [u8; 32],
+}
+
+impl Digest {
+    /// The digest's bytes: 20 or 32.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.algorithm.digest_len()]
+    }
+}
+
+impl core::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The SHA-1 of `bytes`, at once.
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut state = HashState::new(HashAlgorithm::Sha1);
+    state.update(bytes);
+    *state.finish().bytes.first_chunk().expect("20 of 32 bytes")
+}
+
+mod tail {
+    //! serde stops at arrays of 32.
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(tail: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
+        let (low, high) = tail.split_at(32);
+        let half = |half: &[u8]| -> [u8; 32] { half.try_into().expect("half of 64 bytes") };
+        (half(low), half(high)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 64], D::Error> {
+        let (low, high) = <([u8; 32], [u8; 32])>::deserialize(from)?;
+        let mut tail = [0; 64];
+        tail[..32].copy_from_slice(&low);
+        tail[32..].copy_from_slice(&high);
+        Ok(tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sha1::Digest as _;
+
+    proptest! {
+        #[test]
+        fn hashing_in_steps_of_any_size_equals_hashing_at_once(
+            steps in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..12),
+        ) {
+            let all = steps.concat();
+            for algorithm in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
+                let mut state = HashState::new(algorithm);
+                for step in &steps {
+                    state.update(step);
+                }
+                prop_assert_eq!(state.len(), all.len() as u64);
+                let digest = state.finish();
+                match algorithm {
+                    HashAlgorithm::Sha1 => {
+                        prop_assert_eq!(digest.as_bytes(), &sha1::Sha1::digest(&all)[..]);
+                    }
+                    HashAlgorithm::Sha256 => {
+                        prop_assert_eq!(digest.as_bytes(), &sha2::Sha256::digest(&all)[..]);
+                    }
+                }
+            }
+        }
+    }
+}
