@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod bencode;
 pub mod bitfield;
 pub mod chunks;
 pub mod hash;
