@@ -16,6 +16,7 @@ pub mod bitfield;
 pub mod chunks;
 pub mod hash;
 pub mod ids;
+pub mod machine;
 pub mod metainfo;
 pub mod rng;
 pub mod time;
