@@ -21,3 +21,4 @@ pub mod metainfo;
 pub mod rng;
 pub mod time;
 pub mod timers;
+pub mod wire;

@@ -1,0 +1,20 @@
+//! The peer wire protocol as bytes: handshake, messages, and the decoder of a stream of them.
+//!
+//! Nothing here knows a torrent or a peer. What a message may mean, when it may come, and whether
+//! an index exists is decided by whoever reads it; here, lengths and layouts are. BEP 3 (the
+//! protocol), BEP 6 (fast extension), BEP 10 (extension protocol), BEP 52 (reserved bit).
+
+mod decoder;
+mod extension;
+mod handshake;
+mod limits;
+mod message;
+
+pub use decoder::{Decoder, FRAGMENT_LEN_MIN, PARTS_MAX};
+pub use extension::{
+    CLIENT_LEN_MAX, ClientName, Extension, ExtensionError, ExtensionHandshake, ExtensionIds,
+    METADATA_LEN_MAX,
+};
+pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeParser, Reserved};
+pub use limits::{Limits, WireError};
+pub use message::{BLOCK_LEN, BlockRequest, Message, PIECE_HEADER_LEN, encode_piece_header};
