@@ -21,4 +21,5 @@ pub mod metainfo;
 pub mod rng;
 pub mod time;
 pub mod timers;
+pub mod torrent;
 pub mod wire;
