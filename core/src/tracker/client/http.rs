@@ -1,0 +1,141 @@
+//! Announces over HTTP: one stream per address, redirects, the answer.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use ::url::Url;
+use bytes::Bytes;
+
+use super::{Answer, Client, ExchangeId, Net, State};
+use crate::http::url::{
+    REDIRECTS_MAX, RedirectError, Scope, is_redirect, query_pairs, redirect, target,
+};
+use crate::http::{Item, Limits, ResponseParser, write};
+use crate::ids::StreamId;
+use crate::machine::{Shutdown, StreamError};
+use crate::tracker::announce::AnnounceError;
+use crate::tracker::http::{announce_target, parse_response};
+use crate::tracker::url::Transport;
+
+impl<T: Copy> Client<T> {
+    pub(super) fn connect(&mut self, net: &mut dyn Net, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let to = exchange.addresses[exchange.at];
+        let tls = match exchange.transport {
+            Transport::Https => exchange.url.host_str(),
+            Transport::Http | Transport::Udp => None,
+        };
+        let Some(stream) = net.connect(to, tls) else {
+            self.end_active(id, Err(StreamError::OutOfResources.into()));
+            return;
+        };
+        exchange.state = State::Connecting(stream);
+        self.streams.insert(stream, id);
+        self.arm(net, id, Some(self.config.connect_timeout));
+    }
+
+    pub(super) fn on_connected(&mut self, net: &mut dyn Net, id: ExchangeId, stream: StreamId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        if !matches!(exchange.state, State::Connecting(_)) {
+            return;
+        }
+        let own = target(&exchange.url);
+        let query = exchange.url.query().unwrap_or_default().as_bytes();
+        // A redirect may carry the query along.
+        let carried = query_pairs(query).any(|(key, _)| key == b"info_hash");
+        let asked = if carried { own } else { announce_target(&own, &exchange.request) };
+        let mut bytes = Vec::with_capacity(512);
+        write::get(&mut bytes, &exchange.url, &asked, write::USER_AGENT);
+        let parser = ResponseParser::new(Limits::TRACKER);
+        let answer = Answer { parser, status: 0, body: Vec::new() };
+        exchange.state = State::Exchanging(stream, Box::new(answer));
+        net.send(stream, Bytes::from(bytes));
+        self.arm(net, id, Some(self.config.exchange_timeout));
+    }
+
+    pub(super) fn on_received(&mut self, net: &mut dyn Net, id: ExchangeId, mut bytes: Bytes) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let State::Exchanging(stream, answer) = &mut exchange.state else { return };
+        let stream = *stream;
+        loop {
+            match answer.parser.next(&mut bytes) {
+                Ok(Some(Item::Head(head))) => {
+                    if is_redirect(head.status) {
+                        let location = head.headers.get("location");
+                        let to = redirect(&exchange.url, location);
+                        self.drop_stream(net, stream, Shutdown::Abort);
+                        self.on_redirect(net, id, to);
+                        return;
+                    }
+                    let encoding = head.headers.get("content-encoding").unwrap_or_default();
+                    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+                        self.end(net, id, Err(AnnounceError::Encoding));
+                        return;
+                    }
+                    answer.status = head.status;
+                }
+                Ok(Some(Item::Body(part))) => answer.body.extend_from_slice(&part),
+                Ok(Some(Item::End)) => {
+                    self.on_answer(net, id);
+                    return;
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.end(net, id, Err(error.into()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The stream will bring no more.
+    pub(super) fn on_end_of_answer(
+        &mut self,
+        net: &mut dyn Net,
+        id: ExchangeId,
+        error: AnnounceError,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let whole = match &mut exchange.state {
+            State::Exchanging(_, answer) => matches!(answer.parser.finish(), Ok(Some(Item::End))),
+            _ => false,
+        };
+        if whole {
+            self.on_answer(net, id);
+            return;
+        }
+        if let State::Exchanging(stream, _) | State::Connecting(stream) = exchange.state {
+            self.drop_stream(net, stream, Shutdown::Abort);
+            self.next_address(net, id, error);
+        }
+    }
+
+    fn on_answer(&mut self, net: &mut dyn Net, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get(id) else { return };
+        let State::Exchanging(_, answer) = &exchange.state else { return };
+        let result = parse_response(&answer.body, answer.status).map(Box::new);
+        self.end(net, id, result);
+    }
+
+    /// The stream to where we were is closed already.
+    fn on_redirect(&mut self, net: &mut dyn Net, id: ExchangeId, to: Result<Url, RedirectError>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.state = State::Queued;
+        let room = exchange.redirects < REDIRECTS_MAX;
+        let to = to.and_then(|to| if room { Ok(to) } else { Err(RedirectError::TooMany) });
+        match to {
+            Ok(to) => {
+                let from = exchange.addresses[exchange.at].ip();
+                exchange.from_global |= Scope::of(from) == Scope::Global;
+                exchange.redirects += 1;
+                exchange.transport = match to.scheme() {
+                    "https" => Transport::Https,
+                    _ => Transport::Http,
+                };
+                *exchange.url = to;
+                self.locate(net, id);
+            }
+            Err(error) => self.end_active(id, Err(error.into())),
+        }
+    }
+}
