@@ -1,0 +1,271 @@
+//! One connection to a peer: what both sides said, what we asked for and what they did.
+//!
+//! ```text
+//!   connecting --> handshaking --> open --> closed, for a CloseReason
+//!        (outgoing)     ^
+//!   accepted -----------+
+//! ```
+//!
+//! A [`Peer`] holds the state of the conversation and keeps its rules; it owns no stream, no
+//! pieces and no policy. What the messages mean for a torrent is `torrent::transfer`'s part.
+//! BEP 3, BEP 6 (Fast extension), BEP 10 (extension protocol).
+
+mod pipeline;
+mod reason;
+mod uploads;
+
+pub(crate) use pipeline::Pipeline;
+pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
+pub(crate) use uploads::{OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads};
+
+use alloc::boxed::Box;
+use core::net::SocketAddr;
+
+use crate::bitfield::Bitfield;
+use crate::ids::{PeerId, TorrentId};
+use crate::rate::Rate;
+use crate::time::{Duration, Instant};
+use crate::torrent::picker::Pieces;
+use crate::wire::{Decoder, HandshakeParser, Reserved};
+
+/// How long a connection may take to come up and shake hands.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A peer that says nothing for this long is gone (BEP 3 practice: two minutes, and some slack).
+pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// We say something at least this often (BEP 3: keep-alives are sent once every two minutes).
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
+
+/// A peer that we asked for blocks and that sent none for this long is snubbed: its requests go to
+/// others, and it is asked for one block at a time until it delivers.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Messages other than blocks and requests that a peer may send per second, on average, before it
+/// is closed; a burst of [`CHATTER_BURST`] is free.
+pub const CHATTER_PER_S: u32 = 200;
+
+/// See [`CHATTER_PER_S`]. Large enough for one `have` a piece of a large torrent.
+pub const CHATTER_BURST: u32 = 200_000;
+
+/// Bytes of blocks that we did not ask for before a peer is closed, beside a sixteenth of what it
+/// sent in all: requests and cancels cross on the way.
+pub const UNREQUESTED_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a peer has, as far as it said.
+#[derive(Clone, Debug)]
+pub(crate) enum Have {
+    /// Everything.
+    All,
+    /// These pieces.
+    Some(Bitfield),
+}
+
+impl Have {
+    pub(crate) fn pieces(&self) -> Pieces<'_> {
+        match self {
+            Self::All => Pieces::All,
+            Self::Some(bits) => Pieces::Words(bits.words()),
+        }
+    }
+
+    pub(crate) fn is_seed(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(bits) => bits.all() && !bits.is_empty(),
+        }
+    }
+
+    pub(crate) fn count(&self, pieces: u32) -> u32 {
+        match self {
+            Self::All => pieces,
+            Self::Some(bits) => bits.count(),
+        }
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// We asked for it; nothing is there yet.
+    Connecting,
+    /// Waiting for the rest of the other side's handshake.
+    Handshaking {
+        parser: Box<HandshakeParser>,
+        /// Whether ours is on its way.
+        answered: bool,
+    },
+    /// Both sides shook hands; messages flow.
+    Open,
+}
+
+/// One connection. At most 512 bytes while it idles, with what it owns, and one bit per piece.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) outgoing: bool,
+    /// Set once we know which torrent it is about.
+    pub(crate) torrent: Option<TorrentId>,
+    /// Place in its torrent's list.
+    pub(crate) place: u32,
+    pub(crate) stage: Stage,
+    pub(crate) decoder: Decoder,
+    pub(crate) id: PeerId,
+    pub(crate) reserved: Reserved,
+    pub(crate) have: Have,
+    /// Whether it told us what it has, or sent anything else that closes that door.
+    pub(crate) told_have: bool,
+
+    pub(crate) choking_us: bool,
+    pub(crate) interested_in_us: bool,
+    pub(crate) we_choke: bool,
+    pub(crate) we_are_interested: bool,
+    /// A piece that makes it interesting; see `Picker::interesting_piece`.
+    pub(crate) wanted_piece: Option<u32>,
+    pub(crate) snubbed: bool,
+    /// Took part in a piece that turned out wrong: fetches whole pieces on its own for now.
+    pub(crate) suspect: bool,
+    /// It will never want anything of us (BEP 21).
+    pub(crate) upload_only: bool,
+
+    pub(crate) pipeline: Option<Box<Pipeline>>,
+    pub(crate) uploads: Option<Box<Uploads>>,
+    /// Name and version that it gives itself (BEP 10).
+    pub(crate) client: Option<Box<str>>,
+    /// Requests that it allows to be outstanding (BEP 10, `reqq`).
+    pub(crate) request_queue: u32,
+
+    pub(crate) received: Rate,
+    pub(crate) sent: Rate,
+    /// Bytes of blocks, each way.
+    pub(crate) downloaded: u64,
+    pub(crate) uploaded: u64,
+    pub(crate) unrequested: u64,
+    pub(crate) chatter: u32,
+    pub(crate) connected_at: Instant,
+    pub(crate) last_received: Instant,
+    pub(crate) last_sent: Instant,
+    pub(crate) last_block: Instant,
+    pub(crate) unchoked_at: Option<Instant>,
+    pub(crate) choked_at: Option<Instant>,
+    pub(crate) uploaded_at_unchoke: u64,
+}
+
+/// Requests that a peer allows if it does not say (libtorrent's default is 250).
+pub(crate) const REQUEST_QUEUE_DEFAULT: u32 = 250;
+
+impl Peer {
+    pub(crate) fn new(now: Instant, address: SocketAddr, torrent: Option<TorrentId>) -> Self {
+        let stage = if torrent.is_some() {
+            Stage::Connecting
+        } else {
+            Stage::Handshaking { parser: Box::default(), answered: false }
+        };
+        Self {
+            address,
+            outgoing: torrent.is_some(),
+            torrent,
+            place: 0,
+            stage,
+            decoder: Decoder::new(),
+            id: PeerId([0; 20]),
+            reserved: Reserved::NONE,
+            have: Have::Some(Bitfield::new(0)),
+            told_have: false,
+            choking_us: true,
+            interested_in_us: false,
+            we_choke: true,
+            we_are_interested: false,
+            wanted_piece: None,
+            snubbed: false,
+            suspect: false,
+            upload_only: false,
+            pipeline: None,
+            uploads: None,
+            client: None,
+            request_queue: REQUEST_QUEUE_DEFAULT,
+            received: Rate::new(now),
+            sent: Rate::new(now),
+            downloaded: 0,
+            uploaded: 0,
+            unrequested: 0,
+            chatter: 0,
+            connected_at: now,
+            last_received: now,
+            last_sent: now,
+            last_block: now,
+            unchoked_at: None,
+            choked_at: None,
+            uploaded_at_unchoke: 0,
+        }
+    }
+
+    /// Whether messages flow.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
+    }
+
+    /// Whether both sides speak the Fast extension (BEP 6).
+    pub(crate) const fn fast(&self) -> bool {
+        self.reserved.fast()
+    }
+
+    /// Blocks that we asked for and that are not here.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.pipeline.as_ref().map_or(0, |pipeline| pipeline.len())
+    }
+
+    /// Counts a message that is neither a block nor a request against the peer's budget.
+    pub(crate) fn count_chatter(&mut self, now: Instant) -> Result<(), CloseReason> {
+        self.chatter += 1;
+        let seconds = now.saturating_since(self.connected_at).as_secs();
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let allowed = seconds.saturating_mul(CHATTER_PER_S).saturating_add(CHATTER_BURST);
+        if self.chatter > allowed {
+            return Err(CloseReason::Misbehaved(Misbehaviour::MessageFlood));
+        }
+        Ok(())
+    }
+
+    /// Counts a block that we did not ask for against the peer's budget.
+    pub(crate) fn count_unrequested(&mut self, bytes: usize) -> Result<(), CloseReason> {
+        self.unrequested += bytes as u64;
+        if self.unrequested > UNREQUESTED_MAX + self.downloaded / 16 {
+            return Err(CloseReason::Misbehaved(Misbehaviour::UnrequestedBlocks));
+        }
+        Ok(())
+    }
+
+    /// When this connection's own timer is due.
+    pub(crate) fn deadline(&self) -> Instant {
+        if !self.is_open() {
+            return self.connected_at + HANDSHAKE_TIMEOUT;
+        }
+        let alive =
+            (self.last_received + INACTIVITY_TIMEOUT).min(self.last_sent + KEEP_ALIVE_INTERVAL);
+        if self.outstanding() > 0 {
+            return alive.min(self.last_block + REQUEST_TIMEOUT);
+        }
+        alive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Peer>() <= 448, "{}", size_of::<Peer>());
+    }
+
+    #[test]
+    fn a_flood_of_small_messages_runs_out_of_budget() {
+        let now = Instant::ORIGIN;
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let mut peer = Peer::new(now, address, None);
+        let flood = (0..=CHATTER_BURST).map(|_| peer.count_chatter(now)).last();
+        let reason = CloseReason::Misbehaved(Misbehaviour::MessageFlood);
+        assert_eq!(flood, Some(Err(reason)));
+    }
+}

@@ -1,0 +1,149 @@
+//! The requests that a peer has outstanding with us.
+//!
+//! They wait here until the peer's send queue has room; then neighbours are read together, one
+//! read job for a run of blocks.
+
+use alloc::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::wire::BlockRequest;
+
+/// Requests of one peer that may wait: what we tell it (BEP 10, `reqq`).
+pub(crate) const QUEUE_MAX: u32 = 512;
+
+/// Requests that a peer may send beyond that before it is closed; they are rejected or dropped.
+pub(crate) const OVERFLOW_MAX: u32 = 4 * QUEUE_MAX;
+
+/// Longest range that may be asked for; larger ones are refused by all deployed clients too.
+pub(crate) const REQUEST_LEN_MAX: u32 = 128 * 1024;
+
+/// Most bytes that one read job fetches for one peer.
+pub(crate) const READ_LEN_MAX: u32 = 256 * 1024;
+
+/// Blocks of one read job.
+pub(crate) type Run = SmallVec<[BlockRequest; 4]>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Uploads {
+    waiting: VecDeque<BlockRequest>,
+    /// Bytes of read jobs under way.
+    pub(crate) reading: usize,
+    /// Requests that are being read, so that a cancel can still catch them.
+    in_read: SmallVec<[BlockRequest; 16]>,
+    pub(crate) overflow: u32,
+}
+
+impl Uploads {
+    /// Takes a request in; false if there are too many.
+    pub(crate) fn push(&mut self, request: BlockRequest) -> bool {
+        if self.waiting.len() + self.in_read.len() >= QUEUE_MAX as usize {
+            self.overflow += 1;
+            return false;
+        }
+        self.waiting.push_back(request);
+        true
+    }
+
+    /// Takes a request back. Returns whether it was there.
+    pub(crate) fn cancel(&mut self, request: BlockRequest) -> bool {
+        if let Some(at) = self.waiting.iter().position(|waiting| *waiting == request) {
+            self.waiting.remove(at);
+            return true;
+        }
+        self.take_read(request)
+    }
+
+    /// The next run of neighbours to read together.
+    pub(crate) fn next_run(&mut self) -> Option<Run> {
+        let first = self.waiting.pop_front()?;
+        let mut run = Run::new();
+        run.push(first);
+        let mut len = first.length;
+        while let Some(next) = self.waiting.front() {
+            let adjacent = next.piece == first.piece && next.begin == first.begin + len;
+            if !adjacent || len + next.length > READ_LEN_MAX {
+                break;
+            }
+            len += next.length;
+            run.push(*next);
+            self.waiting.pop_front();
+        }
+        self.in_read.extend_from_slice(&run);
+        self.reading += len as usize;
+        Some(run)
+    }
+
+    /// A request of a finished read: whether it is still wanted.
+    pub(crate) fn take_read(&mut self, request: BlockRequest) -> bool {
+        match self.in_read.iter().position(|reading| *reading == request) {
+            Some(at) => {
+                self.in_read.swap_remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops all requests, those being read too, and returns them.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = BlockRequest> + '_ {
+        self.in_read.drain(..).chain(self.waiting.drain(..))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_read.is_empty()
+    }
+
+    /// Requests that wait or are read.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.in_read.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PieceIndex;
+
+    fn request(piece: u32, begin: u32) -> BlockRequest {
+        BlockRequest { piece: PieceIndex(piece), begin, length: 16_384 }
+    }
+
+    #[test]
+    fn neighbours_are_read_together_up_to_a_limit() {
+        let mut uploads = Uploads::default();
+        for block in 0..20 {
+            assert!(uploads.push(request(0, block * 16_384)));
+        }
+        uploads.push(request(3, 0));
+        let run = uploads.next_run().expect("a run");
+        assert_eq!(run.len(), 16);
+        assert_eq!(uploads.next_run().map(|run| run.len()), Some(4));
+        assert_eq!(uploads.next_run().map(|run| run[0].piece), Some(PieceIndex(3)));
+        assert_eq!(uploads.next_run(), None);
+        assert_eq!(uploads.reading, 21 * 16_384);
+    }
+
+    #[test]
+    fn a_cancel_catches_a_request_that_is_being_read() {
+        let mut uploads = Uploads::default();
+        uploads.push(request(0, 0));
+        uploads.push(request(0, 16_384));
+        uploads.next_run();
+        assert!(uploads.cancel(request(0, 0)));
+        assert!(!uploads.take_read(request(0, 0)));
+        assert!(uploads.take_read(request(0, 16_384)));
+        assert!(uploads.is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_counts() {
+        let mut uploads = Uploads::default();
+        for block in 0..QUEUE_MAX {
+            assert!(uploads.push(request(block, 0)));
+        }
+        assert!(!uploads.push(request(0, 16_384)));
+        assert_eq!(uploads.overflow, 1);
+    }
+}

@@ -1,0 +1,89 @@
+//! What a session is set to.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::PeerId;
+use crate::rng::Rng;
+
+/// Settings of a session. All have sensible defaults; change fields and hand it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// First eight bytes of our peer id, in the style of BEP 20.
+    pub peer_id_prefix: [u8; 8],
+    /// What we call ourselves to peers (BEP 10) and HTTP trackers.
+    pub user_agent: alloc::string::String,
+    /// Peer connections over all torrents.
+    pub peers_max: usize,
+    /// Peer connections of one torrent.
+    pub torrent_peers_max: usize,
+    /// Outgoing connections that are not through their handshake.
+    pub half_open_max: usize,
+    /// Peers of one torrent that may download from us at a time, besides the optimistic one.
+    pub upload_slots: usize,
+    /// Bytes per second that we receive from peers, over all torrents; none: no limit.
+    pub down_bytes_per_s: Option<u64>,
+    /// Bytes per second that we send to peers, over all torrents; none: no limit.
+    pub up_bytes_per_s: Option<u64>,
+    /// Bytes of content that may be on their way to us or to the disk.
+    pub buffer_bytes_max: usize,
+    /// Content that is hashed at a time while checking what is on disk, in bytes.
+    pub check_bytes_max: usize,
+    /// Our address for IPv4 connections; with only one of the two set, the other family is not
+    /// used at all.
+    pub bind_v4: Option<Ipv4Addr>,
+    /// Our address for IPv6 connections.
+    pub bind_v6: Option<Ipv6Addr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            peer_id_prefix: *b"-TE0100-",
+            user_agent: concat!("teem/", env!("CARGO_PKG_VERSION")).into(),
+            peers_max: 200,
+            torrent_peers_max: 50,
+            half_open_max: 30,
+            upload_slots: 8,
+            down_bytes_per_s: None,
+            up_bytes_per_s: None,
+            buffer_bytes_max: 24 * 1024 * 1024,
+            check_bytes_max: 16 * 1024 * 1024,
+            bind_v4: None,
+            bind_v6: None,
+        }
+    }
+}
+
+impl Config {
+    /// Whether connections to this address may be made.
+    pub(crate) const fn reaches(&self, address: IpAddr) -> bool {
+        let unset = self.bind_v4.is_none() && self.bind_v6.is_none();
+        unset
+            || match address {
+                IpAddr::V4(_) => self.bind_v4.is_some(),
+                IpAddr::V6(_) => self.bind_v6.is_some(),
+            }
+    }
+
+    /// The address to connect from to reach another, if that matters.
+    pub(crate) fn bind_for(&self, address: IpAddr) -> Option<SocketAddr> {
+        let from = match address {
+            IpAddr::V4(_) => self.bind_v4.map(IpAddr::from),
+            IpAddr::V6(_) => self.bind_v6.map(IpAddr::from),
+        };
+        from.map(|from| SocketAddr::new(from, 0))
+    }
+
+    pub(crate) fn peer_id(&self, rng: &mut Rng) -> PeerId {
+        const LETTERS: &[u8; 62] =
+            b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let mut id = [0; 20];
+        id[..8].copy_from_slice(&self.peer_id_prefix);
+        for byte in &mut id[8..] {
+            *byte = *rng.choose(LETTERS).expect("letters");
+        }
+        PeerId(id)
+    }
+}

@@ -1,0 +1,195 @@
+//! What a session lends to its parts: time, timers, outputs, jobs, randomness, budgets, counters.
+//!
+//! Parts push sideways effects in here; what their parent must act on they return.
+
+use alloc::collections::VecDeque;
+use core::net::SocketAddr;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use super::config::Config;
+use super::event::Event;
+use super::stats::Stats;
+use crate::ids::{PeerId, PieceIndex, StreamId, TorrentId};
+use crate::machine::{Clock, Jobs, Outbox};
+use crate::peer::Run;
+use crate::rate::Bucket;
+use crate::rng::Seed;
+use crate::time::{Instant, UnixTime};
+use crate::timers::Timers;
+use crate::torrent::picker::BlockId;
+
+/// Events that wait for the embedder; when there are more, the oldest are dropped and counted.
+pub(crate) const EVENTS_MAX: usize = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Cx {
+    pub(crate) clock: Clock,
+    pub(crate) wall: UnixTime,
+    pub(crate) config: Config,
+    pub(crate) peer_id: PeerId,
+    /// By which trackers know us again after our address changed.
+    pub(crate) announce_key: u32,
+    /// What we tell trackers; zero while we do not listen.
+    pub(crate) listen_port: u16,
+    pub(crate) own_addresses: SmallVec<[SocketAddr; 2]>,
+    pub(crate) out: Outbox,
+    pub(crate) jobs: Jobs<JobOwner>,
+    pub(crate) timers: Timers<TimerKey>,
+    pub(crate) seed: Seed,
+    pub(crate) stats: Stats,
+    pub(crate) memory: Memory,
+    pub(crate) down: Bucket,
+    pub(crate) up: Bucket,
+    /// Headers and small messages are cut from this.
+    pub(crate) scratch: BytesMut,
+    events: VecDeque<Event>,
+}
+
+/// Whose timer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimerKey {
+    /// A peer connection: handshake, silence, keep-alive, slow answers.
+    Stream(StreamId),
+    /// A torrent: choke round, connecting, announcing, saving.
+    Torrent(TorrentId),
+    /// Exchanges with trackers.
+    Trackers,
+    /// A rate limit grants again.
+    Rates,
+}
+
+impl TimerKey {
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Stream(_) => "peer connection",
+            Self::Torrent(_) => "torrent round",
+            Self::Trackers => "tracker exchange",
+            Self::Rates => "rate limit",
+        }
+    }
+}
+
+/// What a job was for.
+#[derive(Debug)]
+pub(crate) enum JobOwner {
+    /// A torrent's files are made ready.
+    Open { torrent: TorrentId },
+    /// A piece is checked against what is on disk.
+    Check { torrent: TorrentId, piece: PieceIndex, len: u32 },
+    /// Blocks from `first` on go to the disk.
+    Write { torrent: TorrentId, first: BlockId, blocks: u32, len: usize },
+    /// A piece on its way to us is hashed.
+    Hash { torrent: TorrentId, piece: PieceIndex, len: usize },
+    /// A block of a wrong piece is hashed, to find who sent it.
+    Blame { torrent: TorrentId, piece: PieceIndex, block: u32 },
+    /// Blocks for a peer.
+    Read { torrent: TorrentId, stream: StreamId, run: Run },
+    /// What resume data claims is made durable.
+    Flush { torrent: TorrentId },
+    /// Resume data.
+    Save { torrent: TorrentId },
+    /// The files are closed.
+    Close { torrent: TorrentId },
+    /// The files are deleted.
+    Delete { torrent: TorrentId },
+    /// A tracker's name is looked up.
+    Resolve,
+}
+
+/// Bytes of content between the wire and the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Each byte counts once until it is written and once until it is hashed.
+    units: u64,
+    /// Bytes that we asked peers for and that are not here.
+    requested: u64,
+    limit: u64,
+}
+
+impl Memory {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { units: 0, requested: 0, limit: limit as u64 }
+    }
+
+    /// Bytes came that are to be written and hashed.
+    pub(crate) fn hold(&mut self, len: usize) {
+        self.units += 2 * len as u64;
+    }
+
+    /// Nobody holds these bytes for writing any more.
+    pub(crate) fn written(&mut self, len: usize) {
+        self.units = self.units.checked_sub(len as u64).expect("held before");
+    }
+
+    /// Nobody holds these bytes for hashing any more.
+    pub(crate) fn hashed(&mut self, len: usize) {
+        self.units = self.units.checked_sub(len as u64).expect("held before");
+    }
+
+    pub(crate) fn request(&mut self, len: u32) {
+        self.requested += u64::from(len);
+    }
+
+    pub(crate) fn unrequest(&mut self, len: u32) {
+        self.requested = self.requested.saturating_sub(u64::from(len));
+    }
+
+    /// Bytes held.
+    pub(crate) const fn held(&self) -> u64 {
+        self.units.div_ceil(2)
+    }
+
+    /// Whether blocks that could wait should rather go to the disk.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.held() > self.limit / 2
+    }
+
+    /// How many more blocks may be asked for.
+    pub(crate) const fn room(&self, block_len: u32) -> usize {
+        let used = self.held() + self.requested;
+        (self.limit.saturating_sub(used) / block_len as u64) as usize
+    }
+}
+
+impl Cx {
+    pub(crate) fn new(config: Config, seed: Seed, now: Instant, wall: UnixTime) -> Self {
+        let mut rng = seed.stream("session", 0);
+        Self {
+            clock: Clock::new(now),
+            wall,
+            peer_id: config.peer_id(&mut rng),
+            announce_key: rng.next_u32(),
+            listen_port: 0,
+            own_addresses: SmallVec::new(),
+            out: Outbox::default(),
+            jobs: Jobs::new(),
+            timers: Timers::new(),
+            seed,
+            stats: Stats::default(),
+            memory: Memory::new(config.buffer_bytes_max),
+            down: Bucket::new(now, config.down_bytes_per_s),
+            up: Bucket::new(now, config.up_bytes_per_s),
+            scratch: BytesMut::new(),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    pub(crate) const fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+            self.stats.events_dropped += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    pub(crate) fn pop_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}

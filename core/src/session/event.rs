@@ -1,0 +1,200 @@
+//! What a session is asked for, and what it tells.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
+use crate::machine::{Allocation, JobError, Location, SocketError};
+use crate::metainfo::{Metainfo, MetainfoError};
+use crate::peer::CloseReason;
+
+/// What a session can be asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Command {
+    /// Listen for peers: [`Event::Listening`] or [`Event::ListenFailed`].
+    Listen(CommandToken, SocketAddr),
+    /// Take on a torrent: [`Event::TorrentAdded`] or [`Event::AddFailed`].
+    Add(CommandToken, Box<AddTorrent>),
+    /// Close its connections, tell its trackers, save its state; [`Event::TorrentPaused`] when
+    /// that is done.
+    Pause(TorrentId),
+    /// Go on with a paused or failed torrent.
+    Resume(TorrentId),
+    /// Pause and forget a torrent: [`Event::TorrentRemoved`].
+    Remove(TorrentId, RemoveFiles),
+    /// Try these peers.
+    AddPeers(TorrentId, Vec<SocketAddr>),
+    /// Ask its trackers for peers as soon as they allow.
+    Announce(TorrentId),
+    /// Limit what peers send us and what we send them, in bytes per second; none: no limit.
+    SetLimits {
+        /// What peers send us.
+        down_bytes_per_s: Option<u64>,
+        /// What we send peers.
+        up_bytes_per_s: Option<u64>,
+    },
+    /// Pause every torrent and close every file: [`Event::ShutDown`] when all is saved and told.
+    ShutDown,
+}
+
+/// What becomes of the content when a torrent is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RemoveFiles {
+    /// It stays.
+    Keep,
+    /// It is deleted.
+    Delete,
+}
+
+/// A torrent to take on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddTorrent {
+    /// What it is.
+    pub metainfo: Source,
+    /// The folder that holds, or will hold, its content.
+    pub folder: Location,
+    /// The folder for its resume data; none: none is kept.
+    pub state: Option<Location>,
+    /// Resume data of an earlier run, if there is any.
+    pub resume: Option<Bytes>,
+    /// How new files get their size.
+    pub allocation: Allocation,
+    /// Whether to take the trackers that the torrent names.
+    pub own_trackers: bool,
+    /// Further trackers, a tier each, before those of the torrent.
+    pub trackers: Vec<String>,
+    /// Peers to try at once.
+    pub peers: Vec<SocketAddr>,
+    /// Only serve what is there; write nothing.
+    pub seed_only: bool,
+    /// Do not start until asked to.
+    pub paused: bool,
+}
+
+impl AddTorrent {
+    /// A torrent with its own trackers, downloaded into `folder`, its state kept nowhere.
+    pub fn new(metainfo: Arc<Metainfo>, folder: Location) -> Self {
+        Self {
+            metainfo: Source(metainfo),
+            folder,
+            state: None,
+            resume: None,
+            allocation: Allocation::Sparse,
+            own_trackers: true,
+            trackers: Vec::new(),
+            peers: Vec::new(),
+            seed_only: false,
+            paused: false,
+        }
+    }
+}
+
+/// A shared torrent. In a trace it stands as its bytes.
+#[derive(Clone, Debug)]
+pub struct Source(pub Arc<Metainfo>);
+
+impl Serialize for Source {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Bytes::from(self.0.to_bytes()).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(from)?;
+        let metainfo = Metainfo::from_bytes(&bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self(Arc::new(metainfo)))
+    }
+}
+
+/// What a session tells. State that can be read is not repeated here.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Peers can reach us there.
+    Listening(CommandToken, SocketAddr),
+    /// They cannot.
+    ListenFailed(CommandToken, SocketError),
+    /// A torrent was taken on; its files are being made ready.
+    TorrentAdded(CommandToken, TorrentId),
+    /// A torrent was not taken on.
+    AddFailed(CommandToken, AddError),
+    /// What is on disk was checked, and the torrent starts.
+    TorrentReady(TorrentId),
+    /// These files (by index) are not as they were when resume data was saved; they are checked.
+    ContentChanged(TorrentId, Vec<usize>),
+    /// Every wanted piece is here, verified and written. Told once, not after a resume.
+    TorrentFinished(TorrentId),
+    /// Its storage failed; it stopped and can be resumed.
+    TorrentFailed(TorrentId, JobError),
+    /// It is paused: told, saved.
+    TorrentPaused(TorrentId),
+    /// It is gone.
+    TorrentRemoved(TorrentId),
+    /// A piece is ours.
+    PieceVerified(TorrentId, PieceIndex),
+    /// A piece turned out wrong and will be fetched again.
+    PieceFailed(TorrentId, PieceIndex),
+    /// A connection is through its handshake.
+    PeerConnected(TorrentId, SocketAddr),
+    /// A connection ended, or an attempt did.
+    PeerClosed {
+        /// Which torrent, if it came that far.
+        torrent: Option<TorrentId>,
+        /// Who.
+        address: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A peer sent corrupt data and will not be talked to again.
+    PeerBanned(TorrentId, core::net::IpAddr),
+    /// A tracker answered.
+    TrackerReplied {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Its address.
+        url: Box<str>,
+        /// How many peers it named.
+        peers: usize,
+        /// What it wants a person to read.
+        warning: Option<Box<str>>,
+    },
+    /// A tracker did not answer, or refused.
+    TrackerFailed {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Its address.
+        url: Box<str>,
+        /// What went wrong, for a person.
+        error: Box<str>,
+    },
+    /// Resume data was not saved; the torrent goes on.
+    SaveFailed(TorrentId, JobError),
+    /// Everything is saved and told; the session can be dropped.
+    ShutDown,
+}
+
+/// Why a torrent was not taken on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// It is there already.
+    #[error("torrent {0} is already there")]
+    Duplicate(InfoHash),
+    /// It has no v1 half, which is all that is spoken yet.
+    #[error("this torrent is v2 only, which is not supported yet")]
+    Unsupported,
+    /// It does not stand up to judgement.
+    #[error("{0}")]
+    Metainfo(MetainfoError),
+    /// The session is shutting down.
+    #[error("the session is shutting down")]
+    ShuttingDown,
+}

@@ -1,0 +1,122 @@
+//! From a stream to a peer of a torrent: the handshake, and who is let in.
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::ids::{InfoHash, StreamId, TorrentId};
+use crate::peer::{CloseReason, LimitReached, LocalReason, Misbehaviour, Peer, Refusal, Stage};
+use crate::torrent::Torrent;
+use crate::wire::Handshake;
+
+impl Session {
+    /// A stream that we asked for is up: we speak first.
+    pub(super) fn on_peer_connected(&mut self, id: StreamId) {
+        let Some(peer) = self.streams.peer_mut(id) else { return };
+        if !matches!(peer.stage, Stage::Connecting) {
+            return;
+        }
+        peer.stage = Stage::Handshaking { parser: alloc::boxed::Box::default(), answered: true };
+        let torrent = peer.torrent;
+        self.send_handshake(id, torrent);
+    }
+
+    fn send_handshake(&mut self, id: StreamId, torrent: Option<TorrentId>) {
+        let Some(torrent) = torrent.and_then(|torrent| self.torrents.get(torrent)) else { return };
+        let handshake = Handshake {
+            reserved: Torrent::reserved(),
+            info_hash: torrent.hash,
+            peer_id: self.cx.peer_id,
+        };
+        let bytes = Bytes::copy_from_slice(&handshake.encode());
+        self.streams.send(id, bytes, &mut self.cx.out);
+    }
+
+    /// Bytes of a connection that is not through its handshake. What follows it is left in
+    /// `bytes`. Returns whether it is through now.
+    pub(super) fn on_handshake(
+        &mut self,
+        id: StreamId,
+        bytes: &mut Bytes,
+    ) -> Result<bool, CloseReason> {
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
+        let Stage::Handshaking { parser, answered } = &mut peer.stage else { return Ok(false) };
+        let handshake = parser.push(bytes)?;
+        if !*answered && let Some((_, hash)) = parser.swarm() {
+            *answered = true;
+            let torrent = self.admit(id, hash)?;
+            self.send_handshake(id, Some(torrent));
+        }
+        let Some(handshake) = handshake else { return Ok(false) };
+        self.on_shaken(id, &handshake)?;
+        Ok(true)
+    }
+
+    /// Whether a stranger may come in, and to which torrent.
+    fn admit(&mut self, id: StreamId, hash: InfoHash) -> Result<TorrentId, CloseReason> {
+        let address = self.streams.peer(id).map(|peer| peer.address);
+        let Some(&torrent_id) = self.by_hash.get(&hash) else {
+            return Err(Refusal::UnknownTorrent.into());
+        };
+        let torrent = self.torrents.get_mut(torrent_id).expect("the table names live torrents");
+        if !torrent.is_running() {
+            return Err(LocalReason::NotReady.into());
+        }
+        if address.is_some_and(|address| torrent.known.is_banned(address.ip())) {
+            return Err(LocalReason::Banned.into());
+        }
+        if torrent.peers.len() >= self.cx.config.torrent_peers_max {
+            return Err(LimitReached::Connections.into());
+        }
+        torrent.attach(id, &mut self.streams);
+        Ok(torrent_id)
+    }
+
+    /// The whole handshake is here.
+    fn on_shaken(&mut self, id: StreamId, handshake: &Handshake) -> Result<(), CloseReason> {
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        let (outgoing, address, torrent) = (peer.outgoing, peer.address, peer.torrent);
+        let torrent = torrent.and_then(|torrent| self.torrents.get_mut(torrent));
+        let Some(torrent) = torrent else { return Err(LocalReason::TorrentStopped.into()) };
+        if handshake.info_hash != torrent.hash {
+            return Err(Misbehaviour::WrongInfoHash.into());
+        }
+        if handshake.peer_id == self.cx.peer_id {
+            if outgoing && self.cx.own_addresses.len() < 16 {
+                self.cx.own_addresses.push(address);
+            }
+            return Err(Refusal::SelfConnection.into());
+        }
+        let reserved = handshake.reserved.common(Torrent::reserved());
+        let twin = torrent.peers.iter().copied().find(|other| {
+            let other_peer = self.streams.peer(*other);
+            *other != id
+                && other_peer.is_some_and(|peer| peer.is_open() && peer.id == handshake.peer_id)
+        });
+        if let Some(twin) = twin {
+            // Both sides must choose the same one of two that crossed: that of the smaller id.
+            let ours_wins = self.cx.peer_id < handshake.peer_id;
+            let twin_outgoing = self.streams.peer(twin).is_some_and(|peer| peer.outgoing);
+            if outgoing == twin_outgoing || outgoing != ours_wins {
+                return Err(Refusal::Duplicate.into());
+            }
+            torrent.close_peer(twin, Refusal::Duplicate.into(), &mut self.streams, &mut self.cx);
+        }
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        peer.reserved = reserved;
+        peer.id = handshake.peer_id;
+        peer.have = crate::peer::Have::Some(crate::bitfield::Bitfield::new(0));
+        self.streams.opened(id);
+        torrent.greet(id, &mut self.streams, &mut self.cx);
+        Ok(())
+    }
+
+    /// Somebody at the door: let in before anything is known of them, unless there is no room.
+    pub(super) fn admit_stream(&mut self, from: core::net::SocketAddr) -> Option<StreamId> {
+        if self.shutting_down || self.streams.peer_count() >= self.cx.config.peers_max {
+            return None;
+        }
+        let peer = Peer::new(self.cx.now(), from, None);
+        self.cx.stats.peers_accepted += 1;
+        Some(self.streams.open_peer(peer, &mut self.cx))
+    }
+}

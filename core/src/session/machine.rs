@@ -1,0 +1,391 @@
+//! The session as its driver sees it: where each input goes.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::cx::{JobOwner, TimerKey};
+use super::streams::{Kind, SEND_QUEUE_MAX};
+use super::{Event, Session};
+use crate::ids::{JobId, ListenerId, SocketId, StreamId};
+use crate::machine::{
+    Deadline, Incoming, Input, Job, JobError, JobErrorKind, JobOutput, JobResult, ListenerInput,
+    Machine, Output, StreamInput, Transmit, TransmitLimit,
+};
+use crate::peer::{CloseReason, LimitReached};
+use crate::rate::GRANT_MIN;
+use crate::time::{Duration, Instant};
+use crate::torrent::{Hashed, Upward};
+
+/// Most bytes of one stream to read at a time.
+const READ_MAX: usize = 1024 * 1024;
+
+/// How often a rate limit hands out at the most.
+const GRANT_EVERY: Duration = Duration::from_millis(10);
+
+impl Session {
+    fn on_stream(&mut self, id: StreamId, input: StreamInput) {
+        match self.streams.get(id).map(|stream| &stream.kind) {
+            None => self.cx.stats.stale_inputs += 1,
+            Some(Kind::Tracker) => self.on_tracker_stream(id, input),
+            Some(Kind::Peer(_)) => {
+                if let Err(reason) = self.on_peer_stream(id, input) {
+                    self.close_peer(id, reason);
+                }
+            }
+        }
+    }
+
+    fn on_peer_stream(&mut self, id: StreamId, input: StreamInput) -> Result<(), CloseReason> {
+        match input {
+            StreamInput::Connected { .. } => self.on_peer_connected(id),
+            StreamInput::Received(bytes) => self.on_received(id, bytes)?,
+            StreamInput::Sent(count) => self.on_sent(id, count),
+            StreamInput::ReadClosed => return Err(CloseReason::Ended),
+            StreamInput::ConnectFailed(error) | StreamInput::Closed(error) => {
+                // The id is dead already: there is nothing left to close.
+                let Some(peer) = self.streams.peer(id) else { return Ok(()) };
+                let (address, torrent) = (peer.address, peer.torrent);
+                let reason = CloseReason::Io(error);
+                match torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
+                    Some(torrent) => torrent.detach(id, reason, &mut self.streams, &mut self.cx),
+                    None => self.cx.event(Event::PeerClosed { torrent: None, address, reason }),
+                }
+                self.streams.remove(id, &mut self.cx);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_received(&mut self, id: StreamId, mut bytes: Bytes) -> Result<(), CloseReason> {
+        let now = self.cx.now();
+        let len = bytes.len();
+        self.cx.stats.received_bytes += len as u64;
+        self.cx.down.fill(now);
+        self.cx.down.take(len);
+        if self.cx.down.available() == 0 {
+            self.await_rates();
+        }
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        peer.last_received = now;
+        if !peer.is_open() && !self.on_handshake(id, &mut bytes)? {
+            return Ok(());
+        }
+        self.on_messages(id, bytes)
+    }
+
+    fn on_messages(&mut self, id: StreamId, bytes: Bytes) -> Result<(), CloseReason> {
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        let Some(torrent) = peer.torrent.and_then(|torrent| self.torrents.get_mut(torrent)) else {
+            return Ok(());
+        };
+        let limits = torrent.limits();
+        // Out of the way while its messages change everything else.
+        let mut decoder = core::mem::take(&mut peer.decoder);
+        decoder.push(bytes);
+        while let Some(message) = decoder.next(&limits)? {
+            torrent.on_message(id, message, &mut self.streams, &mut self.cx)?;
+            if self.streams.peer(id).is_none() {
+                return Ok(());
+            }
+        }
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        if decoder.block_on_its_way().is_some() {
+            peer.last_block = self.cx.clock.now();
+        }
+        peer.decoder = decoder;
+        torrent.fill(id, &mut self.streams, &mut self.cx);
+        torrent.serve(id, &mut self.streams, &mut self.cx);
+        self.streams.rearm(id, &mut self.cx);
+        match self.streams.get(id) {
+            Some(stream) if stream.send.len() > SEND_QUEUE_MAX => {
+                Err(LimitReached::SendQueue.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_sent(&mut self, id: StreamId, count: usize) {
+        let now = self.cx.now();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let lent = stream.lent;
+        stream.lent = 0;
+        let sent = stream.send.settle(count);
+        self.cx.up.give_back(lent.saturating_sub(sent));
+        self.cx.stats.sent_bytes += sent as u64;
+        let Some(peer) = self.streams.peer_mut(id) else { return };
+        peer.last_sent = now;
+        peer.sent.add(now, sent);
+        let torrent = peer.torrent;
+        if let Some(torrent) = torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
+            torrent.serve(id, &mut self.streams, &mut self.cx);
+        }
+    }
+
+    fn on_timeout(&mut self) {
+        let now = self.cx.now();
+        while let Some(key) = self.cx.timers.pop(now) {
+            match key {
+                TimerKey::Torrent(id) => {
+                    if let Some(torrent) = self.torrents.get_mut(id) {
+                        torrent.on_timer(&mut self.streams, &mut self.cx);
+                    }
+                    self.poll_announces(id);
+                }
+                TimerKey::Trackers => self.on_tracker_timeout(),
+                TimerKey::Rates => self.grant_rates(),
+                TimerKey::Stream(id) => {
+                    if let Err(reason) = self.on_stream_timer(id) {
+                        self.close_peer(id, reason);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_stream_timer(&mut self, id: StreamId) -> Result<(), CloseReason> {
+        let Some(peer) = self.streams.peer(id) else { return Ok(()) };
+        if !peer.is_open() {
+            return Err(LimitReached::HandshakeTimeout.into());
+        }
+        let torrent = peer.torrent.and_then(|torrent| self.torrents.get_mut(torrent));
+        let Some(torrent) = torrent else { return Ok(()) };
+        torrent.on_peer_timer(id, &mut self.streams, &mut self.cx)
+    }
+
+    fn on_listener(&mut self, id: ListenerId, input: ListenerInput) {
+        let Some(listener) = self.listeners.get(id) else {
+            self.cx.stats.stale_inputs += 1;
+            return;
+        };
+        let token = listener.token;
+        match input {
+            ListenerInput::Bound(address) => {
+                if self.cx.listen_port == 0 {
+                    self.cx.listen_port = address.port();
+                }
+                self.cx.own_addresses.push(address);
+                self.cx.event(Event::Listening(token, address));
+            }
+            ListenerInput::Failed(error) => {
+                self.listeners.remove(id);
+                self.cx.event(Event::ListenFailed(token, error));
+            }
+        }
+    }
+
+    fn on_job(&mut self, id: JobId, result: JobResult) {
+        let Some(owner) = self.cx.jobs.complete(id) else { return };
+        match owner {
+            JobOwner::Resolve => self.on_resolved(id, result),
+            JobOwner::Open { torrent } => {
+                let files = result.map(files_of);
+                self.with_torrent(torrent, |t, streams, cx| t.on_opened(files, streams, cx));
+            }
+            JobOwner::Check { torrent, piece, len } => {
+                let digest = digest_of(&result);
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_checked(piece, len, digest, streams, cx)
+                });
+            }
+            JobOwner::Write { torrent, first, blocks, len } => {
+                self.cx.memory.written(len);
+                self.cx.stats.written_bytes += if result.is_ok() { len as u64 } else { 0 };
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_written(first, blocks, result.err(), streams, cx)
+                });
+            }
+            JobOwner::Hash { torrent, piece, len } => {
+                self.cx.memory.hashed(len);
+                self.cx.stats.hashed_bytes += len as u64;
+                let hashed = match result {
+                    Ok(JobOutput::Digest(digest)) => Ok(Hashed::Whole(digest)),
+                    Ok(JobOutput::Hashed(state)) => Ok(Hashed::Partly(state)),
+                    Ok(other) => Err(JobError {
+                        kind: JobErrorKind::Io,
+                        detail: alloc::format!("a hash job yielded {other:?}").into(),
+                    }),
+                    Err(error) => Err(error),
+                };
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_hashed(piece, hashed, streams, cx)
+                });
+            }
+            JobOwner::Blame { torrent, piece, block } => {
+                let digest = digest_of(&result);
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_blame_hash(piece, block, digest, streams, cx)
+                });
+            }
+            JobOwner::Read { torrent, stream, run } => {
+                let data = match result {
+                    Ok(JobOutput::Read(data)) => Some(data),
+                    _ => None,
+                };
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_read(stream, &run, data, streams, cx);
+                    Upward::Nothing
+                });
+            }
+            JobOwner::Flush { torrent } => {
+                let files = result.map(files_of);
+                self.with_torrent(torrent, |t, streams, cx| t.on_flushed(files, streams, cx));
+            }
+            JobOwner::Save { torrent } => {
+                let result = result.map(drop);
+                self.with_torrent(torrent, |t, _, cx| t.on_saved(result, cx));
+            }
+            JobOwner::Delete { torrent } => self.with_torrent(torrent, |t, _, cx| t.on_deleted(cx)),
+            JobOwner::Close { torrent } => self.with_torrent(torrent, |t, _, cx| t.on_closed(cx)),
+        }
+    }
+
+    // Rates.
+
+    /// A limit is reached: wake up when it grants again.
+    fn await_rates(&mut self) {
+        let now = self.cx.now();
+        let next = [self.cx.down.next(), self.cx.up.next()].into_iter().flatten().min();
+        let next = next.map(|next| next.max(now + GRANT_EVERY));
+        // Whoever waits to send does not wait for the other direction.
+        let owed = !self.wait_to_send.is_empty() && self.cx.up.next().is_none();
+        let next = if owed { Some(now + GRANT_EVERY) } else { next };
+        self.cx.timers.set(self.rates_timer, now, next);
+    }
+
+    /// Lets streams go on that a limit held up.
+    pub(super) fn grant_rates(&mut self) {
+        let now = self.cx.now();
+        self.cx.down.fill(now);
+        self.cx.up.fill(now);
+        if self.cx.down.available() > 0 {
+            for (id, stream) in self.streams.iter_mut() {
+                if matches!(stream.kind, Kind::Peer(_)) && !stream.want_read {
+                    stream.want_read = true;
+                    self.cx.out.push(Output::WantRead(id));
+                }
+            }
+        }
+        if self.cx.up.available() > 0 {
+            for id in core::mem::take(&mut self.wait_to_send) {
+                let Some(stream) = self.streams.get_mut(id) else { continue };
+                stream.waits_to_send = false;
+                if !stream.want_write {
+                    stream.want_write = true;
+                    self.cx.out.push(Output::WantWrite(id));
+                }
+            }
+        }
+        self.await_rates();
+    }
+}
+
+fn files_of(output: JobOutput) -> alloc::boxed::Box<[Option<crate::machine::FileStat>]> {
+    match output {
+        JobOutput::Files(files) => files,
+        _ => alloc::boxed::Box::default(),
+    }
+}
+
+fn digest_of(result: &JobResult) -> Option<crate::hash::Digest> {
+    match result {
+        Ok(JobOutput::Digest(digest)) => Some(*digest),
+        _ => None,
+    }
+}
+
+impl Machine for Session {
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        self.cx.clock.advance(now);
+        match input {
+            Input::Timeout => self.on_timeout(),
+            Input::Stream(id, input) => self.on_stream(id, input),
+            Input::Job(id, result) => self.on_job(id, result),
+            Input::Datagram(datagram) => self.on_datagram(&datagram),
+            Input::Listener(id, input) => self.on_listener(id, input),
+            Input::Socket(id, input) => self.on_socket(id, input),
+            Input::WallClock(wall) => self.cx.wall = wall,
+        }
+    }
+
+    fn accept(&mut self, now: Instant, incoming: Incoming) -> Option<StreamId> {
+        self.cx.clock.advance(now);
+        self.listeners.get(incoming.on)?;
+        self.admit_stream(incoming.from)
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        let output = self.cx.out.pop()?;
+        match output {
+            Output::WantRead(id) => {
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.want_read = false;
+                }
+            }
+            Output::WantWrite(id) => {
+                if let Some(stream) = self.streams.get_mut(id) {
+                    stream.want_write = false;
+                }
+            }
+            Output::WantTransmit(id) => self.udp.taken(id),
+            _ => {}
+        }
+        Some(output)
+    }
+
+    fn poll_job(&mut self) -> Option<(JobId, Job)> {
+        self.cx.jobs.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.cx.timers.next().map(|(at, key)| Deadline { at, reason: key.reason() })
+    }
+
+    fn poll_transmit(
+        &mut self,
+        now: Instant,
+        on: SocketId,
+        limit: TransmitLimit,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.cx.clock.advance(now);
+        self.transmit(on, limit, buf)
+    }
+
+    fn poll_send(&mut self, now: Instant, id: StreamId, max: usize, out: &mut Vec<Bytes>) -> usize {
+        let now = self.cx.clock.advance(now);
+        let Some(stream) = self.streams.get_mut(id) else { return 0 };
+        if stream.send.lendable() == 0 {
+            return 0;
+        }
+        if matches!(stream.kind, Kind::Tracker) {
+            return stream.send.lend(max, out);
+        }
+        self.cx.up.fill(now);
+        let allowed = self.cx.up.available();
+        if allowed == 0 {
+            if !stream.waits_to_send {
+                stream.waits_to_send = true;
+                self.wait_to_send.push(id);
+                self.await_rates();
+            }
+            return 0;
+        }
+        let lent = stream.send.lend(max.min(allowed), out);
+        stream.lent = lent;
+        self.cx.up.take(lent);
+        lent
+    }
+
+    fn recv_credit(&self, id: StreamId) -> usize {
+        let Some(stream) = self.streams.get(id) else { return 0 };
+        match &stream.kind {
+            Kind::Tracker => self.trackers.recv_credit(id),
+            // What others say must not wait for a limit on what we fetch.
+            Kind::Peer(peer) if peer.outstanding() == 0 => {
+                READ_MAX.min(self.cx.down.available()).max(GRANT_MIN)
+            }
+            Kind::Peer(_) => READ_MAX.min(self.cx.down.available()),
+        }
+    }
+}

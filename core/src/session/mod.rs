@@ -1,0 +1,289 @@
+//! The client: torrents, their peers and their trackers, as one machine.
+//!
+//! ```text
+//!   Command --> Session --> Event            torrents   what is here, what to fetch, whom to serve
+//!                  |                         streams    peers and trackers, and what waits to be sent
+//!      Input --> Machine --> Output, Job     trackers   announces under way
+//!                                            cx         time, timers, jobs, budgets, counters
+//! ```
+//!
+//! The session routes: streams to peers to torrents, jobs to whoever asked, timers to whoever
+//! waits. What a message means is `torrent::transfer`'s part. State is read with
+//! [`Session::torrents`], [`Session::peers`] and [`Session::stats`], as of the last call that told
+//! the time ([`Input::Timeout`](crate::machine::Input::Timeout) will do); events tell only what
+//! cannot be read afterwards.
+
+mod config;
+pub(crate) mod cx;
+mod event;
+mod handshake;
+mod machine;
+mod stats;
+pub(crate) mod streams;
+mod trackers;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use config::Config;
+pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
+pub use stats::{PeerSnapshot, Stats, TorrentSnapshot, TorrentState, TrackerSnapshot, WaitsFor};
+
+use self::cx::{Cx, TimerKey};
+use self::streams::Streams;
+use self::trackers::{Trackers, Udp};
+use crate::ids::{CommandToken, InfoHash, ListenerId, Slab, StreamId, TimerId, TorrentId};
+use crate::machine::{Application, Listen, Output};
+use crate::peer::{CloseReason, LocalReason};
+use crate::rng::Seed;
+use crate::time::{Instant, UnixTime};
+use crate::torrent::resume::Resume;
+use crate::torrent::{AfterStop, Phase, Torrent, Upward};
+use crate::tracker::client::Config as TrackersConfig;
+
+/// A BitTorrent client. See the [module](self); drive it as [`crate::machine`] says.
+#[derive(Debug)]
+pub struct Session {
+    cx: Cx,
+    streams: Streams,
+    torrents: Slab<TorrentId, Torrent>,
+    by_hash: BTreeMap<InfoHash, TorrentId>,
+    listeners: Slab<ListenerId, Listener>,
+    trackers: Trackers,
+    trackers_timer: TimerId,
+    rates_timer: TimerId,
+    udp: Udp,
+    /// Streams that the upload limit told to wait, in order.
+    wait_to_send: Vec<StreamId>,
+    shutting_down: bool,
+    shut_down_told: bool,
+}
+
+#[derive(Debug)]
+struct Listener {
+    token: CommandToken,
+}
+
+impl Session {
+    /// A session without torrents. `seed` is all the randomness it will ever have; `wall` is the
+    /// time of day.
+    pub fn new(config: Config, seed: Seed, now: Instant, wall: UnixTime) -> Self {
+        let mut cx = Cx::new(config, seed, now, wall);
+        Self {
+            trackers: Trackers::new(TrackersConfig::default(), seed.stream("trackers", 0)),
+            trackers_timer: cx.timers.insert(TimerKey::Trackers),
+            rates_timer: cx.timers.insert(TimerKey::Rates),
+            udp: Udp::default(),
+            streams: Streams::default(),
+            torrents: Slab::new(),
+            by_hash: BTreeMap::new(),
+            listeners: Slab::new(),
+            wait_to_send: Vec::new(),
+            shutting_down: false,
+            shut_down_told: false,
+            cx,
+        }
+    }
+
+    /// Takes on a torrent, as [`Command::Add`] does, and returns its id.
+    pub fn add_torrent(&mut self, now: Instant, add: AddTorrent) -> Result<TorrentId, AddError> {
+        self.cx.clock.advance(now);
+        if self.shutting_down {
+            return Err(AddError::ShuttingDown);
+        }
+        let info = add.metainfo.0.info();
+        if info.info_hash().is_none() {
+            return Err(AddError::Unsupported);
+        }
+        let hash = info.swarm_hash();
+        if self.by_hash.contains_key(&hash) {
+            return Err(AddError::Duplicate(hash));
+        }
+        let layout = info.layout();
+        let resume = add.resume.as_ref().and_then(|bytes| {
+            // Resume data that is of no use is as good as none: everything is checked.
+            Resume::from_bytes(bytes, hash, layout.piece_count(), layout.file_count()).ok()
+        });
+        let id = self.torrents.next_key();
+        let paused = add.paused;
+        let torrent = Torrent::new(id, add, resume, &mut self.cx);
+        self.torrents.insert(torrent);
+        self.by_hash.insert(hash, id);
+        if !paused && let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.start(&mut self.cx);
+        }
+        Ok(id)
+    }
+
+    /// All torrents as they are now, in the order of their ids.
+    pub fn torrents(&self) -> impl Iterator<Item = TorrentSnapshot> + '_ {
+        self.torrents.iter().map(|(_, torrent)| torrent.snapshot(&self.streams, &self.cx))
+    }
+
+    /// A torrent as it is now.
+    pub fn torrent(&self, id: TorrentId) -> Option<TorrentSnapshot> {
+        Some(self.torrents.get(id)?.snapshot(&self.streams, &self.cx))
+    }
+
+    /// The peers of a torrent that are through their handshake, as they are now.
+    pub fn peers(&self, id: TorrentId) -> Vec<PeerSnapshot> {
+        let torrent = self.torrents.get(id);
+        torrent.map_or_else(Vec::new, |torrent| torrent.peer_snapshots(&self.streams, &self.cx))
+    }
+
+    /// The pieces of a torrent that are here and verified, one bit each, as a bitfield on the wire
+    /// has them (BEP 3).
+    pub fn pieces(&self, id: TorrentId) -> Option<Box<[u8]>> {
+        Some(self.torrents.get(id)?.pieces_on_wire())
+    }
+
+    /// Counters since the session began, and what is in use now.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            stale_jobs: self.cx.jobs.stale(),
+            clamped_deadlines: self.cx.timers.clamped(),
+            clock_regressions: self.cx.clock.regressions(),
+            peers: self.streams.peer_count(),
+            peers_half_open: self.streams.connecting_count(),
+            buffered_bytes: self.cx.memory.held(),
+            ..self.cx.stats.clone()
+        }
+    }
+
+    /// What this session is set to.
+    pub const fn config(&self) -> &Config {
+        &self.cx.config
+    }
+
+    fn with_torrent(
+        &mut self,
+        id: TorrentId,
+        act: impl FnOnce(&mut Torrent, &mut Streams, &mut Cx) -> Upward,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(id) else { return };
+        match act(torrent, &mut self.streams, &mut self.cx) {
+            Upward::Nothing => {}
+            Upward::Stopped => self.on_stopped(id),
+        }
+    }
+
+    /// A torrent has stopped: told, saved, closed.
+    fn on_stopped(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(id) else { return };
+        if matches!(torrent.after_stop, AfterStop::Remove(_)) {
+            torrent.forget(&mut self.cx);
+            let hash = torrent.hash;
+            self.by_hash.remove(&hash);
+            self.torrents.remove(id);
+            self.cx.event(Event::TorrentRemoved(id));
+        }
+        self.check_shut_down();
+    }
+
+    fn stop_torrent(&mut self, id: TorrentId, then: AfterStop) {
+        // What is under way gives way to the last word; a last word is left alone.
+        if self.torrents.get(id).is_some_and(Torrent::is_running) {
+            self.cancel_announces(id);
+        }
+        self.with_torrent(id, |torrent, streams, cx| torrent.stop(then, streams, cx));
+        self.poll_announces(id);
+    }
+
+    fn shut_down(&mut self) {
+        if self.shutting_down {
+            return;
+        }
+        self.shutting_down = true;
+        for listener in self.listeners.keys().collect::<Vec<_>>() {
+            self.listeners.remove(listener);
+            self.cx.out.push(Output::Unlisten(listener));
+        }
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            self.stop_torrent(id, AfterStop::Pause);
+        }
+        for id in self.streams.strangers() {
+            self.close_peer(id, LocalReason::TorrentStopped.into());
+        }
+        self.check_shut_down();
+    }
+
+    fn check_shut_down(&mut self) {
+        let stopped = |torrent: &Torrent| matches!(torrent.phase, Phase::Paused | Phase::Failed(_));
+        if self.shutting_down
+            && !self.shut_down_told
+            && self.trackers.is_empty()
+            && self.torrents.iter().all(|(_, torrent)| stopped(torrent))
+        {
+            self.shut_down_told = true;
+            self.cx.event(Event::ShutDown);
+        }
+    }
+
+    fn listen(&mut self, token: CommandToken, address: SocketAddr) {
+        let listener = self.listeners.insert(Listener { token });
+        self.cx.out.push(Output::Listen(Listen { listener, address }.into()));
+    }
+
+    /// Closes a peer connection, for this reason.
+    fn close_peer(&mut self, id: StreamId, reason: CloseReason) {
+        let Some(peer) = self.streams.peer(id) else { return };
+        let (address, torrent) = (peer.address, peer.torrent);
+        if let Some(torrent) = torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
+            torrent.close_peer(id, reason, &mut self.streams, &mut self.cx);
+        } else {
+            self.streams.close(id, crate::machine::Shutdown::Abort, &mut self.cx);
+            self.cx.event(Event::PeerClosed { torrent: None, address, reason });
+        }
+    }
+}
+
+impl Application for Session {
+    type Command = Command;
+    type Event = Event;
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        let now = self.cx.clock.advance(now);
+        match command {
+            Command::Listen(token, address) => self.listen(token, address),
+            Command::Add(token, add) => {
+                let event = match self.add_torrent(now, *add) {
+                    Ok(id) => Event::TorrentAdded(token, id),
+                    Err(error) => Event::AddFailed(token, error),
+                };
+                self.cx.event(event);
+            }
+            Command::Pause(id) => self.stop_torrent(id, AfterStop::Pause),
+            Command::Resume(id) => {
+                if let Some(torrent) = self.torrents.get_mut(id)
+                    && !self.shutting_down
+                {
+                    torrent.start(&mut self.cx);
+                }
+            }
+            Command::Remove(id, files) => self.stop_torrent(id, AfterStop::Remove(files)),
+            Command::AddPeers(id, peers) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.add_addresses(peers, &mut self.cx);
+                }
+            }
+            Command::Announce(id) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.trackers.reannounce(now);
+                    torrent.arm(&mut self.cx);
+                }
+            }
+            Command::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
+                self.cx.down.set_rate(now, down_bytes_per_s);
+                self.cx.up.set_rate(now, up_bytes_per_s);
+                self.grant_rates();
+            }
+            Command::ShutDown => self.shut_down(),
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.cx.pop_event()
+    }
+}

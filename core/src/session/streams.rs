@@ -1,0 +1,165 @@
+//! All streams of a session: peers, and exchanges with trackers.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::cx::{Cx, TimerKey};
+use crate::ids::{Slab, StreamId, TimerId};
+use crate::machine::{Outbox, Output, SendQueue, Shutdown};
+use crate::peer::Peer;
+use crate::wire::Message;
+
+/// Unsent bytes of one peer, beyond blocks that it asked for, before it is closed: it does not
+/// read.
+pub(crate) const SEND_QUEUE_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) send: SendQueue,
+    pub(crate) timer: TimerId,
+    pub(crate) kind: Kind,
+    /// The edge is queued and not taken.
+    pub(crate) want_write: bool,
+    pub(crate) want_read: bool,
+    /// The upload limit told it to wait.
+    pub(crate) waits_to_send: bool,
+    /// Bytes that the upload limit was charged for and that are lent.
+    pub(crate) lent: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Peer(Box<Peer>),
+    Tracker,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    slab: Slab<StreamId, Stream>,
+    peers: usize,
+    connecting: usize,
+}
+
+impl Streams {
+    pub(crate) fn open_peer(&mut self, peer: Peer, cx: &mut Cx) -> StreamId {
+        self.peers += 1;
+        self.connecting += usize::from(!peer.is_open() && peer.outgoing);
+        let deadline = peer.deadline();
+        let id = self.open(Kind::Peer(Box::new(peer)), cx);
+        self.set_timer(id, Some(deadline), cx);
+        id
+    }
+
+    pub(crate) fn open(&mut self, kind: Kind, cx: &mut Cx) -> StreamId {
+        let timer = cx.timers.insert(TimerKey::Stream(self.slab.next_key()));
+        self.slab.insert(Stream {
+            send: SendQueue::new(),
+            timer,
+            kind,
+            want_write: false,
+            want_read: false,
+            waits_to_send: false,
+            lent: 0,
+        })
+    }
+
+    /// Takes a stream out; the caller has said, or will say, that it closes.
+    pub(crate) fn remove(&mut self, id: StreamId, cx: &mut Cx) -> Option<Stream> {
+        let stream = self.slab.remove(id)?;
+        cx.timers.remove(stream.timer);
+        if let Kind::Peer(peer) = &stream.kind {
+            self.peers -= 1;
+            self.connecting -= usize::from(!peer.is_open() && peer.outgoing);
+        }
+        Some(stream)
+    }
+
+    /// Takes a stream out and has the driver close it.
+    pub(crate) fn close(&mut self, id: StreamId, how: Shutdown, cx: &mut Cx) -> Option<Stream> {
+        let stream = self.remove(id, cx)?;
+        cx.out.push(Output::Close { stream: id, how });
+        Some(stream)
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.slab.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.slab.get_mut(id)
+    }
+
+    pub(crate) fn peer(&self, id: StreamId) -> Option<&Peer> {
+        match &self.slab.get(id)?.kind {
+            Kind::Peer(peer) => Some(peer),
+            Kind::Tracker => None,
+        }
+    }
+
+    pub(crate) fn peer_mut(&mut self, id: StreamId) -> Option<&mut Peer> {
+        match &mut self.slab.get_mut(id)?.kind {
+            Kind::Peer(peer) => Some(peer),
+            Kind::Tracker => None,
+        }
+    }
+
+    /// A peer's handshake is done: it no longer counts as half-open.
+    pub(crate) fn opened(&mut self, id: StreamId) {
+        let Some(peer) = self.peer_mut(id) else { return };
+        let outgoing = peer.outgoing;
+        peer.stage = crate::peer::Stage::Open;
+        self.connecting -= usize::from(outgoing);
+    }
+
+    /// Peer connections, half-open ones included.
+    pub(crate) const fn peer_count(&self) -> usize {
+        self.peers
+    }
+
+    /// Outgoing connections that are not through their handshake.
+    pub(crate) const fn connecting_count(&self) -> usize {
+        self.connecting
+    }
+
+    /// Connections that did not say yet which torrent they are about.
+    pub(crate) fn strangers(&self) -> Vec<StreamId> {
+        let all = self.slab.iter();
+        all.filter(|(_, stream)| matches!(&stream.kind, Kind::Peer(peer) if peer.torrent.is_none()))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
+        self.slab.iter_mut()
+    }
+
+    pub(crate) fn set_timer(&self, id: StreamId, at: Option<crate::time::Instant>, cx: &mut Cx) {
+        if let Some(stream) = self.slab.get(id) {
+            let now = cx.now();
+            cx.timers.set(stream.timer, now, at);
+        }
+    }
+
+    /// Sets a peer's timer to what it is waiting for.
+    pub(crate) fn rearm(&self, id: StreamId, cx: &mut Cx) {
+        let deadline = self.peer(id).map(Peer::deadline);
+        self.set_timer(id, deadline, cx);
+    }
+
+    pub(crate) fn send(&mut self, id: StreamId, bytes: Bytes, out: &mut Outbox) {
+        let Some(stream) = self.slab.get_mut(id) else { return };
+        if stream.send.push(bytes) && !stream.want_write {
+            stream.want_write = true;
+            out.push(Output::WantWrite(id));
+        }
+    }
+
+    pub(crate) fn send_message(&mut self, id: StreamId, message: &Message, cx: &mut Cx) {
+        cx.scratch.reserve(message.encoded_len());
+        message.encode(&mut cx.scratch);
+        let bytes = cx.scratch.split().freeze();
+        self.send(id, bytes, &mut cx.out);
+    }
+}

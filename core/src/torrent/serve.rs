@@ -1,0 +1,190 @@
+//! How blocks leave: requests wait, neighbours are read together, and what was read is lent to the
+//! driver in slices.
+
+use bytes::Bytes;
+
+use super::{Phase, Torrent};
+use crate::ids::StreamId;
+use crate::machine::Job;
+use crate::peer::{CloseReason, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
+use crate::session::cx::{Cx, JobOwner};
+use crate::session::streams::Streams;
+use crate::wire::{BlockRequest, Message, encode_piece_header};
+
+/// Bytes of one peer that are being read or wait to be sent, at least and at most. In between: what
+/// it takes in half a second.
+const SEND_BUFFER_MIN: u64 = 512 * 1024;
+const SEND_BUFFER_MAX: u64 = 2 * 1024 * 1024;
+
+/// How often a peer may fetch the whole torrent before it is closed (some deployed clients fetch
+/// for ever when their disk fails).
+const COPIES_PER_PEER: u64 = 4;
+
+/// Bytes that a peer may fetch whatever the size of the torrent.
+const COPIES_SLACK: u64 = 64 * 1024 * 1024;
+
+impl Torrent {
+    pub(super) fn on_request(
+        &self,
+        id: StreamId,
+        request: BlockRequest,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        let layout = self.picker.layout();
+        let piece_len = layout.piece_len(request.piece);
+        if piece_len == 0 {
+            return Err(Misbehaviour::NoSuchPiece(request.piece.0).into());
+        }
+        let end = request.begin.checked_add(request.length);
+        if request.length == 0
+            || request.length > REQUEST_LEN_MAX
+            || end.is_none_or(|end| end > piece_len)
+        {
+            return Err(Misbehaviour::BadRequest.into());
+        }
+        if !self.picker.has(request.piece) {
+            return Err(Misbehaviour::PieceNotOurs.into());
+        }
+        if peer.uploaded > layout.total_len() * COPIES_PER_PEER + COPIES_SLACK {
+            return Err(Misbehaviour::EndlessRequests.into());
+        }
+        let fast = peer.fast();
+        let running = matches!(self.phase, Phase::Running);
+        let taken = !peer.we_choke && running && Self::uploads_of(peer).push(request);
+        if !taken {
+            // A request that crossed our choke is dropped, or rejected where that can be said.
+            let uploads = Self::uploads_of(peer);
+            if uploads.overflow > OVERFLOW_MAX {
+                return Err(Misbehaviour::RequestFlood.into());
+            }
+            if fast {
+                peer.count_chatter(cx.now())?;
+                streams.send_message(id, &Message::Reject(request), cx);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_cancel(
+        id: StreamId,
+        request: BlockRequest,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let fast = peer.fast();
+        let cancelled = peer.uploads.as_mut().is_some_and(|uploads| uploads.cancel(request));
+        if cancelled && fast {
+            streams.send_message(id, &Message::Reject(request), cx);
+        }
+    }
+
+    /// Reads for a peer as far as its send queue has room.
+    pub(crate) fn serve(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let now = cx.now();
+        loop {
+            let Some(stream) = streams.get(id) else { return };
+            let queued = stream.send.len();
+            let Some(peer) = streams.peer_mut(id) else { return };
+            let goal = (peer.sent.bytes_per_s(now) / 2).clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX);
+            let Some(uploads) = &mut peer.uploads else { return };
+            if (queued + uploads.reading) as u64 >= goal {
+                return;
+            }
+            let Some(run) = uploads.next_run() else { return };
+            let len: u32 = run.iter().map(|request| request.length).sum();
+            let piece_start =
+                u64::from(run[0].piece.0) * u64::from(self.metainfo.info().layout().piece_len());
+            let offset = piece_start + u64::from(run[0].begin);
+            let owner = JobOwner::Read { torrent: self.id, stream: id, run };
+            let job = Job::Read { torrent: self.id, offset, len };
+            cx.jobs.submit(owner, job, &mut cx.out);
+        }
+    }
+
+    /// Blocks for a peer were read; none: they could not be.
+    pub(crate) fn on_read(
+        &mut self,
+        id: StreamId,
+        run: &Run,
+        data: Option<Bytes>,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) {
+        let len: u32 = run.iter().map(|request| request.length).sum();
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let fast = peer.fast();
+        let Some(uploads) = &mut peer.uploads else { return };
+        uploads.reading = uploads.reading.saturating_sub(len as usize);
+        let mut data = data.filter(|data| data.len() == len as usize);
+        for request in run {
+            let Some(peer) = streams.peer_mut(id) else { return };
+            let Some(uploads) = &mut peer.uploads else { return };
+            let block = data.as_mut().map(|data| data.split_to(request.length as usize));
+            // Cancelled, or choked meanwhile.
+            if !uploads.take_read(*request) {
+                continue;
+            }
+            let Some(block) = block else {
+                if fast {
+                    streams.send_message(id, &Message::Reject(*request), cx);
+                }
+                continue;
+            };
+            let header = encode_piece_header(request.piece, request.begin, request.length);
+            cx.scratch.reserve(header.len());
+            cx.scratch.extend_from_slice(&header);
+            let header = cx.scratch.split().freeze();
+            let sent = u64::from(request.length);
+            peer.uploaded += sent;
+            self.uploaded += sent;
+            self.up.add(cx.clock.now(), request.length as usize);
+            cx.stats.uploaded_bytes += sent;
+            streams.send(id, header, &mut cx.out);
+            streams.send(id, block, &mut cx.out);
+        }
+        self.serve(id, streams, cx);
+    }
+
+    /// Chokes or unchokes a peer, if that is a change.
+    pub(super) fn set_choked(id: StreamId, choke: bool, streams: &mut Streams, cx: &mut Cx) {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return };
+        if peer.we_choke == choke {
+            return;
+        }
+        peer.we_choke = choke;
+        if !choke {
+            peer.unchoked_at = Some(now);
+            peer.uploaded_at_unchoke = peer.uploaded;
+            streams.send_message(id, &Message::Unchoke, cx);
+            return;
+        }
+        peer.choked_at = Some(now);
+        let fast = peer.fast();
+        let mut dropped = smallvec::SmallVec::<[BlockRequest; 16]>::new();
+        if let Some(uploads) = &mut peer.uploads {
+            dropped.extend(uploads.drain());
+        }
+        streams.send_message(id, &Message::Choke, cx);
+        if fast {
+            for request in dropped {
+                streams.send_message(id, &Message::Reject(request), cx);
+            }
+        }
+    }
+
+    /// A peer is interested: it need not wait for the next round if a slot is free.
+    pub(super) fn offer_slot(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let taken = self
+            .peers
+            .iter()
+            .filter(|id| streams.peer(**id).is_some_and(|peer| !peer.we_choke))
+            .count();
+        if taken < cx.config.upload_slots && matches!(self.phase, Phase::Running) {
+            Self::set_choked(id, false, streams, cx);
+        }
+    }
+}

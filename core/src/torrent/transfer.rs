@@ -1,0 +1,518 @@
+//! What a peer's messages mean for its torrent, and what we ask of it.
+
+use super::picker::{BlockId, PickOptions, Pieces, Received};
+use super::{Phase, REFILL_EVERY, Torrent};
+use crate::bencode::Tape;
+use crate::bitfield::Bitfield;
+use crate::chunks::Chunks;
+use crate::ids::{PieceIndex, StreamId};
+use crate::peer::{CloseReason, Have, Misbehaviour, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads};
+use crate::session::Event;
+use crate::session::cx::Cx;
+use crate::session::streams::Streams;
+use crate::wire::{
+    BLOCK_LEN, BlockRequest, ClientName, Extension, ExtensionHandshake, ExtensionIds, Limits,
+    Message, Reserved,
+};
+
+/// A peer that could deliver this many pieces in a second works on several side by side.
+const LANES_MAX: u64 = 8;
+
+/// The id of the extension handshake (BEP 10).
+const EXTENSION_HANDSHAKE: u8 = 0;
+
+impl Torrent {
+    /// How long messages of this torrent's peers may be.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { pieces: Some(self.picker.layout().pieces()), ..Limits::DEFAULT }
+    }
+
+    /// Both sides shook hands: say what we are and have.
+    pub(crate) fn greet(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let (reserved, address) = (peer.reserved, peer.address);
+        let now = cx.now();
+        peer.last_received = now;
+        peer.last_block = now;
+        peer.suspect = self.blame.is_suspect(address.ip());
+        cx.stats.peers_connected += 1;
+        if reserved.extension_protocol() {
+            let hello = ExtensionHandshake {
+                ids: ExtensionIds::local([Extension::UploadOnly, Extension::DontHave]),
+                client: ClientName::from_bytes(cx.config.user_agent.as_bytes()),
+                requests_max: core::num::NonZeroU32::new(crate::peer::REQUESTS_MAX),
+                listen_port: core::num::NonZeroU16::new(cx.listen_port),
+                your_ip: Some(address.ip().to_canonical()),
+                upload_only: self.is_complete().then_some(true),
+                ..ExtensionHandshake::default()
+            };
+            let mut payload = alloc::vec::Vec::new();
+            hello.encode(&mut payload);
+            let message = Message::Extended { id: EXTENSION_HANDSHAKE, payload: payload.into() };
+            streams.send_message(id, &message, cx);
+        }
+        let have = if reserved.fast() && self.is_complete() {
+            Some(Message::HaveAll)
+        } else if self.picker.have_count() > 0 {
+            Some(Message::Bitfield(self.pieces_here().to_wire().into()))
+        } else if reserved.fast() {
+            Some(Message::HaveNone)
+        } else {
+            None
+        };
+        if let Some(have) = have {
+            streams.send_message(id, &have, cx);
+        }
+        streams.rearm(id, cx);
+        cx.event(Event::PeerConnected(self.id, address));
+        self.arm(cx);
+    }
+
+    /// One message of an open connection.
+    pub(crate) fn on_message(
+        &mut self,
+        id: StreamId,
+        message: Message,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        let fast = peer.fast();
+        match message {
+            Message::Piece { piece, begin, block } => {
+                return self.on_block(id, piece, begin, block, streams, cx);
+            }
+            Message::Request(request) => return self.on_request(id, request, streams, cx),
+            _ => peer.count_chatter(cx.now())?,
+        }
+        match message {
+            Message::Piece { .. } | Message::Request(_) => unreachable!("handled above"),
+            Message::KeepAlive
+            | Message::Port(_)
+            | Message::Suggest(_)
+            | Message::AllowedFast(_)
+            | Message::Unknown { .. } => {}
+            Message::Choke => {
+                peer.choking_us = true;
+                // With the Fast extension each request is rejected by itself (BEP 6).
+                if !fast {
+                    self.give_up_requests(id, false, streams, cx);
+                } else if peer.outstanding() == 0 {
+                    // Pieces that it had for itself are anybody's now.
+                    self.picker.forget_peer(id);
+                }
+            }
+            Message::Unchoke => {
+                peer.choking_us = false;
+                self.fill(id, streams, cx);
+            }
+            Message::Interested => {
+                peer.interested_in_us = true;
+                self.offer_slot(id, streams, cx);
+            }
+            Message::NotInterested => {
+                peer.interested_in_us = false;
+                if !peer.we_choke {
+                    Self::set_choked(id, true, streams, cx);
+                    self.rounds.choke = self.rounds.choke.min(cx.now() + super::REFILL_AFTER);
+                }
+            }
+            Message::Have(piece) => self.on_have(id, piece, streams, cx)?,
+            Message::Bitfield(bytes) => {
+                let have = Bitfield::from_wire(&bytes, self.picker.layout().pieces())?;
+                self.on_told_have(id, Have::Some(have), streams, cx)?;
+            }
+            Message::HaveAll | Message::HaveNone if !fast => {
+                return Err(Misbehaviour::UnexpectedExtension.into());
+            }
+            Message::HaveAll => self.on_told_have(id, Have::All, streams, cx)?,
+            Message::HaveNone => {
+                let none = Bitfield::new(self.picker.layout().pieces());
+                self.on_told_have(id, Have::Some(none), streams, cx)?;
+            }
+            Message::Cancel(request) => Self::on_cancel(id, request, streams, cx),
+            Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
+            Message::Reject(request) => self.on_reject(id, request, streams, cx),
+            Message::Extended { id: extension, payload } => {
+                self.on_extended(id, extension, &payload, streams, cx)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_extended(
+        &mut self,
+        id: StreamId,
+        extension: u8,
+        payload: &[u8],
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if !peer.reserved.extension_protocol() {
+            return Err(Misbehaviour::UnexpectedExtension.into());
+        }
+        if extension == EXTENSION_HANDSHAKE {
+            // A handshake that does not parse says nothing; deployed clients overlook it too.
+            let Ok(hello) = ExtensionHandshake::parse(payload, &mut Tape::new()) else {
+                return Ok(());
+            };
+            if let Some(client) = hello.client {
+                peer.client = Some(client.as_str().into());
+            }
+            if let Some(requests) = hello.requests_max {
+                peer.request_queue = requests.get();
+            }
+            if let Some(upload_only) = hello.upload_only {
+                peer.upload_only = upload_only;
+            }
+            return Ok(());
+        }
+        match Extension::from_local_id(extension) {
+            Some(Extension::UploadOnly) => peer.upload_only = payload.iter().any(|byte| *byte != 0),
+            Some(Extension::DontHave) => {
+                let Some(index) = payload.first_chunk() else { return Ok(()) };
+                self.on_dont_have(id, PieceIndex(u32::from_be_bytes(*index)), streams, cx)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    // What the peer has.
+
+    fn on_told_have(
+        &mut self,
+        id: StreamId,
+        have: Have,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        // Deviation from BEP 3: a peer may say again what it has. aria2 does, in place of many
+        // `have` messages.
+        if peer.told_have {
+            self.picker.remove_peer(peer.have.pieces());
+        }
+        peer.told_have = true;
+        peer.have = have;
+        self.picker.add_peer(peer.have.pieces());
+        self.after_have(id, streams, cx)
+    }
+
+    fn on_have(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let pieces = self.picker.layout().pieces();
+        if piece.0 >= pieces {
+            return Err(Misbehaviour::NoSuchPiece(piece.0).into());
+        }
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if !peer.told_have {
+            peer.told_have = true;
+            peer.have = Have::Some(Bitfield::new(pieces));
+            self.picker.add_peer(Pieces::Words(&[]));
+        }
+        let Have::Some(bits) = &mut peer.have else { return Ok(()) };
+        if !bits.set(piece.0) {
+            return Ok(());
+        }
+        self.picker.have(piece);
+        let news = self.picker.is_wanted(piece) || peer.have.is_seed();
+        if news { self.after_have(id, streams, cx) } else { Ok(()) }
+    }
+
+    /// A peer that lost a piece (BEP 54).
+    fn on_dont_have(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let pieces = self.picker.layout().pieces();
+        if piece.0 >= pieces {
+            return Err(Misbehaviour::NoSuchPiece(piece.0).into());
+        }
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if matches!(peer.have, Have::All) {
+            peer.have = Have::Some(Bitfield::full(pieces));
+        }
+        let Have::Some(bits) = &mut peer.have else { return Ok(()) };
+        if bits.clear(piece.0) {
+            self.picker.lost(piece);
+            self.update_interest(id, streams, cx);
+        }
+        Ok(())
+    }
+
+    /// A peer has more than before: it may be of interest, or of none at all.
+    fn after_have(
+        &mut self,
+        id: StreamId,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer(id) else { return Ok(()) };
+        if peer.have.is_seed() && self.picker.is_finished() && self.is_complete() {
+            return Err(Refusal::BothComplete.into());
+        }
+        self.update_interest(id, streams, cx);
+        self.fill(id, streams, cx);
+        Ok(())
+    }
+
+    /// Tells a peer whether it has something for us, if that changed.
+    pub(super) fn update_interest(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let from = PieceIndex(peer.wanted_piece.unwrap_or(0));
+        let wanted = if self.seed_only {
+            None
+        } else {
+            self.picker.interesting_piece(peer.have.pieces(), from)
+        };
+        peer.wanted_piece = wanted.map(|piece| piece.0);
+        if peer.we_are_interested != wanted.is_some() {
+            peer.we_are_interested = wanted.is_some();
+            let message =
+                if wanted.is_some() { Message::Interested } else { Message::NotInterested };
+            streams.send_message(id, &message, cx);
+        }
+    }
+
+    // Fetching.
+
+    /// Asks a peer for as many blocks as it should have outstanding.
+    pub(crate) fn fill(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return };
+        if !peer.is_open() || peer.choking_us || !peer.we_are_interested {
+            return;
+        }
+        let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
+        let outstanding = pipeline.len();
+        let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
+        // One block may always be on its way, or a full buffer would never empty.
+        let memory = cx.memory.room(BLOCK_LEN).max(usize::from(outstanding == 0));
+        let wanted = pipeline.room(allowed);
+        self.starved |= wanted > memory;
+        let room = wanted.min(memory);
+        if room == 0 {
+            return;
+        }
+        let piece_len = u64::from(self.metainfo.info().layout().piece_len());
+        let lanes = (peer.received.bytes_per_s(now) / piece_len.max(1)).min(LANES_MAX);
+        let how = PickOptions {
+            exclusive: peer.suspect || self.blame.is_suspect(peer.address.ip()),
+            end_game: !peer.snubbed,
+            ..PickOptions::fast(lanes as usize)
+        };
+        let mut picked = core::mem::take(&mut self.picked);
+        picked.clear();
+        self.picker.pick(id, peer.have.pieces(), room, &how, &mut picked);
+        if outstanding == 0 {
+            peer.last_block = now;
+        }
+        let layout = self.picker.layout();
+        cx.scratch.reserve(picked.len() * 17);
+        for block in &picked {
+            let length = layout.block_len(*block);
+            pipeline.push(*block, now);
+            cx.memory.request(length);
+            let request = BlockRequest { piece: block.piece, begin: block.begin(), length };
+            Message::Request(request).encode(&mut cx.scratch);
+        }
+        let any = !picked.is_empty();
+        self.picked = picked;
+        if any {
+            let requests = cx.scratch.split().freeze();
+            streams.send(id, requests, &mut cx.out);
+            streams.rearm(id, cx);
+        }
+    }
+
+    /// Offers free blocks to every peer that could take some.
+    pub(super) fn refill(&mut self, streams: &mut Streams, cx: &mut Cx) {
+        self.rounds.refill = cx.now() + REFILL_EVERY;
+        if self.picker.is_finished() {
+            return;
+        }
+        for at in 0..self.peers.len() {
+            self.fill(self.peers[at], streams, cx);
+        }
+    }
+
+    fn on_block(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        begin: u32,
+        data: Chunks,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        let len = data.len();
+        let Some(block) = self.picker.layout().block_at(piece, begin, len as u32) else {
+            return Err(Misbehaviour::WrongBlockLength.into());
+        };
+        peer.received.add(now, len);
+        peer.downloaded += len as u64;
+        peer.last_block = now;
+        let rate = peer.received.bytes_per_s(now);
+        let asked =
+            peer.pipeline.as_mut().is_some_and(|pipeline| pipeline.answered(block, now, rate));
+        if asked {
+            peer.snubbed = false;
+            cx.memory.unrequest(len as u32);
+        } else {
+            peer.count_unrequested(len)?;
+        }
+        let sender = peer.address.ip();
+        if !matches!(self.phase, Phase::Running) {
+            cx.stats.wasted_bytes += len as u64;
+            return Ok(());
+        }
+        match self.picker.received(block, id) {
+            Received::Duplicate | Received::Unwanted => {
+                // Not asked through the picker any more, so that it does not wait for this one.
+                self.picker.abort(block, id);
+                cx.stats.wasted_bytes += len as u64;
+            }
+            Received::Accepted { cancel, .. } => {
+                self.downloaded += len as u64;
+                self.down.add(now, len);
+                cx.stats.downloaded_bytes += len as u64;
+                for other in cancel {
+                    if other != id {
+                        self.cancel(other, block, streams, cx);
+                    }
+                }
+                let was_short = cx.memory.is_short();
+                self.content.receive(self.id, self.picker.layout(), block, data, sender, cx);
+                if !was_short && cx.memory.is_short() {
+                    self.content.release(self.id, self.picker.layout(), cx);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else delivered first.
+    fn cancel(&self, id: StreamId, block: BlockId, streams: &mut Streams, cx: &mut Cx) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let Some(pipeline) = &mut peer.pipeline else { return };
+        if pipeline.withdrawn(block) {
+            let length = self.picker.layout().block_len(block);
+            cx.memory.unrequest(length);
+            let request = BlockRequest { piece: block.piece, begin: block.begin(), length };
+            streams.send_message(id, &Message::Cancel(request), cx);
+        }
+    }
+
+    fn on_reject(
+        &mut self,
+        id: StreamId,
+        request: BlockRequest,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let layout = self.picker.layout();
+        let Some(block) = layout.block_at(request.piece, request.begin, request.length) else {
+            return;
+        };
+        let Some(pipeline) = &mut peer.pipeline else { return };
+        if pipeline.withdrawn(block) {
+            let idle = peer.choking_us && pipeline.len() == 0;
+            cx.memory.unrequest(request.length);
+            self.picker.abort(block, id);
+            if idle {
+                self.picker.forget_peer(id);
+            }
+            self.offer_freed(cx);
+        }
+    }
+
+    /// Takes all requests back from a peer that will not answer them, and tells it so if it does
+    /// not know.
+    fn give_up_requests(&mut self, id: StreamId, tell: bool, streams: &mut Streams, cx: &mut Cx) {
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let Some(pipeline) = &mut peer.pipeline else { return };
+        let mut any = false;
+        for block in pipeline.drain() {
+            any = true;
+            let length = self.picker.layout().block_len(block);
+            cx.memory.unrequest(length);
+            if tell {
+                let request = BlockRequest { piece: block.piece, begin: block.begin(), length };
+                cx.scratch.reserve(17);
+                Message::Cancel(request).encode(&mut cx.scratch);
+            }
+        }
+        let cancels = cx.scratch.split().freeze();
+        streams.send(id, cancels, &mut cx.out);
+        self.picker.forget_peer(id);
+        if any {
+            self.offer_freed(cx);
+        }
+    }
+
+    fn offer_freed(&mut self, cx: &mut Cx) {
+        let soon = cx.now() + super::REFILL_AFTER;
+        if soon < self.rounds.refill {
+            self.rounds.refill = soon;
+            self.arm(cx);
+        }
+    }
+
+    /// A connection's own timer is due: silence, a keep-alive, or slow answers.
+    pub(crate) fn on_peer_timer(
+        &mut self,
+        id: StreamId,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if now >= peer.last_received + crate::peer::INACTIVITY_TIMEOUT {
+            return Err(crate::peer::LimitReached::Inactivity.into());
+        }
+        if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
+            if !peer.snubbed {
+                peer.snubbed = true;
+                cx.stats.snubs += 1;
+                if let Some(pipeline) = &mut peer.pipeline {
+                    pipeline.collapse();
+                }
+            }
+            // Others come first; it is asked again for a block at a time with the next refill.
+            self.give_up_requests(id, true, streams, cx);
+        }
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if now >= peer.last_sent + crate::peer::KEEP_ALIVE_INTERVAL {
+            peer.last_sent = now;
+            streams.send_message(id, &Message::KeepAlive, cx);
+        }
+        streams.rearm(id, cx);
+        Ok(())
+    }
+
+    /// What we speak.
+    pub(crate) const fn reserved() -> Reserved {
+        Reserved::NONE.with_extension_protocol().with_fast()
+    }
+
+    /// The first uploads of a peer.
+    pub(super) fn uploads_of(peer: &mut crate::peer::Peer) -> &mut Uploads {
+        peer.uploads.get_or_insert_with(Default::default)
+    }
+}
