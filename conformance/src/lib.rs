@@ -1,0 +1,13 @@
+//! One suite for all drivers: the same machines and commands, and the same normalised trace.
+//!
+//! [`drive`] puts all drivers behind one trait, [`completion`] is one more that writes on other
+//! threads, [`tap`] notes what a machine sees and does, [`throttle`] takes a machine's credit away
+//! again and again, and [`scenario`] is what they all run.
+
+#![forbid(unsafe_code)]
+
+pub mod completion;
+pub mod drive;
+pub mod scenario;
+pub mod tap;
+pub mod throttle;

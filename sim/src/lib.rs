@@ -1,0 +1,10 @@
+//! The simulator: one more driver, on virtual time.
+//!
+//! [`net`] runs any number of machines in one thread and in memory; [`disk`] keeps their content.
+//! Nothing here reads a clock or asks for randomness: the same machines and commands give the same
+//! run, byte for byte.
+
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod net;
