@@ -1,0 +1,179 @@
+//! `teem get`: download torrents, and perhaps serve them afterwards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use teem_core::ids::TorrentId;
+use teem_core::machine::JobErrorKind;
+use teem_core::metainfo::Metainfo;
+use teem_core::session::{AddTorrent, Event, TorrentSnapshot};
+use teem_core::time::Instant;
+use teem_core::torrent::resume::resume_name;
+use teem_io::storage;
+
+use crate::args::Get;
+use crate::engine::{self, Engine, SHUT_DOWN_MAX, Step};
+use crate::failure::{Failure, Signal};
+use crate::report::Report;
+use crate::signals::Interrupts;
+use crate::{Outcome, paths, source};
+
+/// How long we stay to tell the trackers that a download is complete.
+const TELL_MAX: Duration = Duration::from_secs(5);
+
+/// How long we stay to tell the trackers that we leave, when nobody waits for us.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(get: &Get) -> Outcome {
+    let mut config = engine::config(&get.network)?;
+    config.down_bytes_per_s = get.down;
+    if let Some(max) = get.max_peers {
+        config.peers_max = max as usize;
+        config.torrent_peers_max = max as usize;
+    }
+    let mut torrents: BTreeMap<_, Arc<Metainfo>> = BTreeMap::new();
+    for name in &get.torrents {
+        let metainfo = source::load(name)?;
+        torrents.insert(metainfo.info().swarm_hash(), metainfo);
+    }
+    let interrupts = Interrupts::new()?;
+    let mut report = Report::new(get.json, false);
+    engine::block_on(async {
+        let mut engine = Engine::new(config, Some(interrupts))?;
+        report.listening(engine.listen(get.network.port).await?);
+        let mut download = Download::default();
+        for metainfo in torrents.into_values() {
+            let add = prepare(get, &metainfo, &report);
+            let id = engine.add(metainfo.info().name(), add)?;
+            report.added(id, metainfo, &get.output.display().to_string());
+            download.torrents.insert(id, Progress::Running);
+        }
+        download.run(&mut engine, &mut report, get.seed).await
+    })
+}
+
+/// A torrent with what is known of it.
+fn prepare(get: &Get, metainfo: &Arc<Metainfo>, report: &Report) -> AddTorrent {
+    let mut add = AddTorrent::new(Arc::clone(metainfo), paths::location(&get.output));
+    (add.state, add.resume) = state(&get.output, metainfo, report);
+    add.own_trackers = !get.network.no_trackers;
+    add.trackers.clone_from(&get.network.trackers);
+    add.peers.clone_from(&get.peers);
+    add
+}
+
+/// Where the state of a torrent in `folder` lies, and what was saved there.
+pub(crate) fn state(
+    folder: &Path,
+    metainfo: &Metainfo,
+    report: &Report,
+) -> (Option<teem_core::machine::Location>, Option<bytes::Bytes>) {
+    let state = paths::location(&paths::state_folder(folder));
+    let saved = storage::load(&state, &resume_name(metainfo.info().swarm_hash()));
+    let saved = saved.unwrap_or_else(|error| {
+        report.warn(&format!("what is known of an earlier run cannot be read: {error}\nthe content is checked instead"));
+        None
+    });
+    (Some(state), saved.map(Into::into))
+}
+
+/// Downloads under way.
+#[derive(Debug, Default)]
+struct Download {
+    torrents: BTreeMap<TorrentId, Progress>,
+    /// Since when everything is settled.
+    settled: Option<Instant>,
+    busy: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    Running,
+    Finished,
+    Failed,
+}
+
+impl Download {
+    async fn run(mut self, engine: &mut Engine, report: &mut Report, seed: bool) -> Outcome {
+        let start = engine.now();
+        let signal = loop {
+            match engine.step().await {
+                Step::Event(event) => {
+                    report.event(engine.session(), &event);
+                    self.on_event(&event);
+                    if self.settled.is_none() && self.is_settled() {
+                        self.settled = Some(engine.now());
+                    }
+                }
+                Step::Tick => report.progress(engine.session(), engine.now()),
+                Step::Signal(signal) => break Some(signal),
+            }
+            if let Some(since) = self.settled
+                && (!seed || self.all(&Progress::Failed))
+                && (engine.now().saturating_since(since) >= TELL_MAX || !owes(engine))
+            {
+                break None;
+            }
+        };
+        report.progress(engine.session(), engine.now());
+        let took = engine.now().saturating_since(start);
+        let torrents: Vec<TorrentSnapshot> = engine.session().torrents().collect();
+        report.end();
+        if signal.is_some() {
+            report.note("stopping; once more to stop at once");
+        }
+        let limit = if signal.is_some() { SHUT_DOWN_MAX } else { LEAVE_MAX };
+        let saved = engine.shut_down(limit, |session, event| report.event(session, event)).await;
+        report.summary(&torrents, engine.session(), took);
+        self.outcome(signal, saved)
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::TorrentFinished(id) => {
+                self.torrents.insert(*id, Progress::Finished);
+            }
+            Event::TorrentFailed(id, error) => {
+                self.busy |= error.kind == JobErrorKind::Busy;
+                self.torrents.insert(*id, Progress::Failed);
+            }
+            _ => {}
+        }
+    }
+
+    fn all(&self, progress: &Progress) -> bool {
+        self.torrents.values().all(|torrent| torrent == progress)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.torrents.values().all(|torrent| *torrent != Progress::Running)
+    }
+
+    fn outcome(&self, signal: Option<Signal>, saved: bool) -> Outcome {
+        if self.all(&Progress::Finished) {
+            return Ok(());
+        }
+        if let Some(signal) = signal {
+            let text = if saved {
+                "interrupted; run the same command again to go on"
+            } else {
+                "interrupted before everything was saved; run the same command again to go on, \
+                 some of the content will be checked again"
+            };
+            return Err(Failure::Interrupted(text.into(), signal));
+        }
+        let failed = self.torrents.values().filter(|torrent| **torrent == Progress::Failed).count();
+        let text = match self.torrents.len() {
+            1 => "the download failed, see above".into(),
+            all => format!("{failed} of {all} downloads failed, see above"),
+        };
+        if self.busy { Err(Failure::Busy(text)) } else { Err(Failure::Incomplete(text)) }
+    }
+}
+
+/// Whether a tracker is still to be told that a download is complete.
+fn owes(engine: &Engine) -> bool {
+    engine.session().torrents().any(|torrent| torrent.owes_completed)
+}

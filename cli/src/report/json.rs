@@ -1,0 +1,181 @@
+//! Events for programs: one JSON object a line on standard output, with a member `event`.
+//!
+//! | event | members |
+//! |---|---|
+//! | `listening` | `port`; of a tracker: `address`, `url` |
+//! | `added` | `torrent`, `name`, `folder`, `total_bytes`, `pieces`, `files` |
+//! | `ready` | `torrent`, `have_bytes`, `have_pieces`, `pieces`: what was there is checked |
+//! | `progress` | as `torrents` below, once a second |
+//! | `changed` | `torrent`, `files`: paths that changed since the last run |
+//! | `piece_failed` | `torrent`, `piece`: it was corrupt and is fetched again |
+//! | `peer_connected` | `torrent`, `address` |
+//! | `peer_closed` | `torrent` or null, `address`, `reason` |
+//! | `peer_banned` | `torrent`, `address` |
+//! | `tracker` | `torrent`, `url` (secrets masked), `peers` or `error` |
+//! | `finished` | `torrent`: all of it is here |
+//! | `torrent_failed` | `torrent`, `message` |
+//! | `note`, `warning` | `message` |
+//! | `summary` | `complete`, `seconds`, `downloaded_bytes`, `uploaded_bytes`, `wasted_bytes`, `corrupt_bytes`, `checked_bytes` (of this run), `torrents` |
+//! | `torrent`, `magnet` | what `show` shows |
+//! | `created` | `torrent`, `name`, `output`, `total_bytes`, `piece_bytes`, `pieces`, `files` |
+//! | `verified` | `torrent`, `name`, `complete`, `right_pieces`, `pieces`, `files` (`number`, `path`, `bytes`, `state`, `pieces`, `wrong_pieces`) |
+//! | `error` | `message`, `exit_code`: the last line of a run without success |
+//!
+//! A torrent goes by its info hash in hex. In `progress` and in the list `torrents` of `summary`
+//! it has: `torrent`, `name`, `state`, `waits_for`, `total_bytes`, `have_bytes`, `left_bytes`,
+//! `pieces`, `have_pieces`, `downloaded_bytes` and `uploaded_bytes` (over all runs),
+//! `down_bytes_per_s`, `up_bytes_per_s`, `peers`, `seeds`, `known_peers`, `eta_s` (or null);
+//! while it is being checked also `checked_bytes` and `to_check_bytes`.
+//! Members may be added; programs ignore events and members that they do not know.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use teem_core::session::{Event, Session, Stats, TorrentSnapshot, TorrentState, WaitsFor};
+
+use super::{Report, line, mask_url, text};
+
+/// Writes an event; `members` is an object.
+pub(crate) fn write(event: &str, members: Value) {
+    let mut all = serde_json::Map::new();
+    all.insert("event".into(), event.into());
+    if let Value::Object(members) = members {
+        all.extend(members);
+    }
+    line(&Value::Object(all).to_string());
+}
+
+pub(super) fn progress(torrent: &TorrentSnapshot) {
+    write("progress", snapshot(torrent));
+}
+
+pub(super) fn event(report: &Report, session: &Session, event: &Event) {
+    match event {
+        Event::TorrentReady(id) => {
+            let Some(torrent) = session.torrent(*id) else { return };
+            write(
+                "ready",
+                json!({
+                    "torrent": report.hash(*id), "have_bytes": torrent.have_bytes,
+                    "have_pieces": torrent.have_pieces, "pieces": torrent.pieces,
+                }),
+            );
+        }
+        Event::ContentChanged(id, files) => {
+            let files = report.file_names(*id, files);
+            write("changed", json!({ "torrent": report.hash(*id), "files": files }));
+        }
+        Event::TorrentFinished(id) => write("finished", json!({ "torrent": report.hash(*id) })),
+        Event::TorrentFailed(id, error) => {
+            write(
+                "torrent_failed",
+                json!({ "torrent": report.hash(*id), "message": error.to_string() }),
+            );
+        }
+        Event::PieceFailed(id, piece) => {
+            write("piece_failed", json!({ "torrent": report.hash(*id), "piece": piece.0 }));
+        }
+        Event::PeerConnected(id, address) => {
+            write(
+                "peer_connected",
+                json!({ "torrent": report.hash(*id), "address": address.to_string() }),
+            );
+        }
+        Event::PeerClosed { torrent, address, reason } => write(
+            "peer_closed",
+            json!({
+                "torrent": torrent.map(|id| report.hash(id)),
+                "address": address.to_string(),
+                "reason": reason.to_string(),
+            }),
+        ),
+        Event::PeerBanned(id, address) => {
+            write(
+                "peer_banned",
+                json!({ "torrent": report.hash(*id), "address": address.to_string() }),
+            );
+        }
+        Event::TrackerReplied { torrent, url, peers, .. } => write(
+            "tracker",
+            json!({
+                "torrent": report.hash(*torrent), "url": mask_url(url), "peers": peers,
+            }),
+        ),
+        Event::TrackerFailed { torrent, url, error } => write(
+            "tracker",
+            json!({
+                "torrent": report.hash(*torrent), "url": mask_url(url), "error": error,
+            }),
+        ),
+        _ => {}
+    }
+}
+
+pub(super) fn summary(torrents: &[TorrentSnapshot], stats: &Stats, took: Duration) {
+    write(
+        "summary",
+        json!({
+            "complete": torrents.iter().all(|torrent| torrent.have_pieces == torrent.pieces),
+            "seconds": took.as_secs_f64(),
+            "downloaded_bytes": stats.downloaded_bytes,
+            "uploaded_bytes": stats.uploaded_bytes,
+            "wasted_bytes": stats.wasted_bytes,
+            "corrupt_bytes": stats.corrupt_bytes,
+            "checked_bytes": stats.checked_bytes,
+            "torrents": torrents.iter().map(snapshot).collect::<Vec<_>>(),
+        }),
+    );
+}
+
+fn snapshot(torrent: &TorrentSnapshot) -> Value {
+    let mut value = json!({
+        "torrent": torrent.info_hash.to_string(),
+        "name": torrent.name,
+        "state": state(&torrent.state),
+        "waits_for": waits_for(torrent.waits_for),
+        "total_bytes": torrent.total_bytes,
+        "have_bytes": torrent.have_bytes,
+        "left_bytes": torrent.left_bytes,
+        "pieces": torrent.pieces,
+        "have_pieces": torrent.have_pieces,
+        "downloaded_bytes": torrent.downloaded_bytes,
+        "uploaded_bytes": torrent.uploaded_bytes,
+        "down_bytes_per_s": torrent.down_bytes_per_s,
+        "up_bytes_per_s": torrent.up_bytes_per_s,
+        "peers": torrent.peers,
+        "seeds": torrent.seeds,
+        "known_peers": torrent.known_peers,
+        "eta_s": text::eta(torrent).map(|eta| eta.as_secs()),
+    });
+    if let TorrentState::Checking { done, total } = torrent.state {
+        value["checked_bytes"] = done.into();
+        value["to_check_bytes"] = total.into();
+    }
+    value
+}
+
+const fn state(state: &TorrentState) -> &'static str {
+    match state {
+        TorrentState::Opening => "opening",
+        TorrentState::Checking { .. } => "checking",
+        TorrentState::Downloading => "downloading",
+        TorrentState::Seeding => "seeding",
+        TorrentState::Stopping => "stopping",
+        TorrentState::Paused => "paused",
+        TorrentState::Failed(_) => "failed",
+        _ => "other",
+    }
+}
+
+const fn waits_for(waits: WaitsFor) -> Option<&'static str> {
+    match waits {
+        WaitsFor::Nothing => None,
+        WaitsFor::Peers => Some("peers"),
+        WaitsFor::Connections => Some("connections"),
+        WaitsFor::Pieces => Some("pieces"),
+        WaitsFor::Unchoke => Some("unchoke"),
+        WaitsFor::Disk => Some("disk"),
+        WaitsFor::RateLimit => Some("rate_limit"),
+        _ => Some("other"),
+    }
+}
