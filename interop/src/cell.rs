@@ -1,0 +1,214 @@
+//! One cell of the matrix: two programs, one torrent, one way to meet.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::process::Running;
+use crate::program::Seat;
+use crate::tracker::{Tracker, wait_for_a_seeder};
+use crate::{Content, Failure, Network, Program, SeedFrom};
+
+/// How long a cell may take. Transmission 3 needs some 15 s, because it acts on a slow timer.
+pub const TIME_LIMIT: Duration = Duration::from_mins(2);
+
+/// How the leecher gets to know the seeder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// It is told the address.
+    Direct,
+    /// Both announce to opentracker over HTTP.
+    OpentrackerHttp,
+    /// Both announce to opentracker over UDP (BEP 15).
+    OpentrackerUdp,
+    /// Both announce to `teem track` over HTTP.
+    TeemTrack,
+}
+
+/// Which addresses the programs have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A transfer from one program to another.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell {
+    /// Who downloads.
+    pub leecher: Program,
+    /// Who has the content.
+    pub seeder: Program,
+    /// How they meet.
+    pub meeting: Meeting,
+    /// On which addresses.
+    pub family: Family,
+    /// What `teem` seeds from, if it seeds.
+    pub from: SeedFrom,
+}
+
+/// How a cell ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Every file of the leecher has the right bytes.
+    Passed(Duration),
+    /// A program is missing, or cannot run on this network.
+    LeftOut(String),
+    /// It did not work; with the logs.
+    Failed(String),
+}
+
+impl Cell {
+    /// A cell over IPv4.
+    pub const fn new(leecher: Program, seeder: Program, meeting: Meeting) -> Self {
+        Self { leecher, seeder, meeting, family: Family::V4, from: SeedFrom::Folder }
+    }
+
+    /// The same over IPv6.
+    #[must_use]
+    pub const fn over_v6(self) -> Self {
+        Self { family: Family::V6, ..self }
+    }
+
+    /// The same, with `teem` pointed at the content itself.
+    #[must_use]
+    pub const fn from_content(self) -> Self {
+        Self { from: SeedFrom::Content, ..self }
+    }
+
+    /// What the cell shows, in words.
+    pub fn name(&self) -> String {
+        let meeting = match self.meeting {
+            Meeting::Direct => "told the address",
+            Meeting::OpentrackerHttp => "opentracker over HTTP",
+            Meeting::OpentrackerUdp => "opentracker over UDP",
+            Meeting::TeemTrack => "teem track",
+        };
+        let family = if self.family == Family::V6 { ", IPv6" } else { "" };
+        let from = if self.from == SeedFrom::Content { ", from the content itself" } else { "" };
+        format!("{} from {}, {meeting}{family}{from}", self.leecher.name(), self.seeder.name())
+    }
+
+    /// Runs the cell in `scratch`, as number `index` on the network.
+    pub fn run(&self, network: Network, index: u8, content: &Content, scratch: &Path) -> Outcome {
+        if let Err(missing) = self.look(network) {
+            return Outcome::LeftOut(missing.to_string());
+        }
+        let mut running = Vec::new();
+        let begin = Instant::now();
+        match self.transfer(network, index, content, scratch, &mut running) {
+            Ok(()) => Outcome::Passed(begin.elapsed()),
+            Err(failure) => {
+                let logs: Vec<String> = running.iter().map(Running::report).collect();
+                Outcome::Failed(format!("{failure}\n{}", logs.join("\n")))
+            }
+        }
+    }
+
+    fn look(self, network: Network) -> Result<(), Failure> {
+        for program in [self.seeder, self.leecher] {
+            program.look()?;
+            if program.needs_real_addresses() && network == Network::Loopback {
+                let remedy = "it takes 127.x for bogus; needs root or user namespaces".to_owned();
+                return Err(Failure::Missing { program: program.name(), remedy });
+            }
+        }
+        self.tracker().map_or(Ok(()), Tracker::look)
+    }
+
+    fn tracker(self) -> Option<Tracker> {
+        match self.meeting {
+            Meeting::Direct => None,
+            Meeting::OpentrackerHttp | Meeting::OpentrackerUdp => Some(Tracker::Opentracker),
+            Meeting::TeemTrack => Some(Tracker::Teem),
+        }
+    }
+
+    /// The order matters: a leecher that asks the tracker before the seeder told it would hear of
+    /// nobody, and ask again half an hour later.
+    fn transfer(
+        self,
+        network: Network,
+        index: u8,
+        content: &Content,
+        scratch: &Path,
+        running: &mut Vec<Running>,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + TIME_LIMIT;
+        network.prepare(index)?;
+        let at = |seat: u8| {
+            let port = 20_000 + u16::from(index) * 10 + u16::from(seat);
+            SocketAddr::new(network.address(self.family, index, seat), port)
+        };
+        let folder = |role: &str| -> Result<PathBuf, Failure> {
+            let folder = scratch.join(role);
+            fs::create_dir_all(&folder).map_err(Failure::io("making a folder"))?;
+            Ok(folder)
+        };
+
+        let (tracker_at, seeder_at, leecher_at) = (at(1), at(2), at(3));
+        let url = match self.meeting {
+            Meeting::Direct => None,
+            Meeting::OpentrackerHttp | Meeting::TeemTrack => {
+                Some(format!("http://{tracker_at}/announce"))
+            }
+            Meeting::OpentrackerUdp => Some(format!("udp://{tracker_at}/announce")),
+        };
+        fs::create_dir_all(scratch).map_err(Failure::io("making a folder"))?;
+        let torrent = scratch.join("it.torrent");
+        // A tracker that nobody answers for is better than a torrent that nobody loads.
+        let dead = self.seeder.insists_on_a_tracker().then(|| format!("http://{tracker_at}/none"));
+        content.write_torrent(&torrent, url.as_deref().or(dead.as_deref()))?;
+
+        if let Some(tracker) = self.tracker() {
+            let folder = folder("tracker")?;
+            let plan = tracker.plan(network, &folder, tracker_at, content.info_hash())?;
+            running.push(Running::start("tracker", &folder, plan.command)?);
+            running.last_mut().expect("just started").wait(&plan.sign, deadline)?;
+        }
+
+        let own = folder("seeder")?;
+        let data = own.join("data");
+        content.copy_to(&data)?;
+        let seat = Seat {
+            folder: &own,
+            data: &data,
+            torrent: &torrent,
+            address: seeder_at.ip(),
+            port: seeder_at.port(),
+        };
+        let plan = self.seeder.seed(&seat, self.from)?;
+        let name = format!("seeder {}", self.seeder.name());
+        running.push(Running::start(&name, &own, plan.command)?);
+        running.last_mut().expect("just started").wait(&plan.sign, deadline)?;
+        if url.is_some() {
+            wait_for_a_seeder(tracker_at, content.info_hash(), deadline)?;
+        }
+
+        let own = folder("leecher")?;
+        let data = own.join("data");
+        let seat = Seat {
+            folder: &own,
+            data: &data,
+            torrent: &torrent,
+            address: leecher_at.ip(),
+            port: leecher_at.port(),
+        };
+        let told = if url.is_none() { vec![seeder_at] } else { Vec::new() };
+        let plan = self.leecher.leech(&seat, &told)?;
+        let name = format!("leecher {}", self.leecher.name());
+        running.push(Running::start(&name, &own, plan.command)?);
+        let leecher = running.last_mut().expect("just started");
+        leecher.wait(&plan.sign, deadline)?;
+        // Some write their last blocks on the way out.
+        leecher.stop();
+
+        for program in running.iter_mut().rev().skip(1) {
+            program.must_run()?;
+        }
+        content.verify(&data, !self.leecher.omits_empty_files())
+    }
+}
