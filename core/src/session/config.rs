@@ -20,7 +20,7 @@ pub struct Config {
     pub torrent_peers_max: usize,
     /// Outgoing connections that are not through their handshake.
     pub half_open_max: usize,
-    /// Peers of one torrent that may download from us at a time, besides the optimistic one.
+    /// Peers of one torrent that may download from us at a time, the optimistic ones included.
     pub upload_slots: usize,
     /// Bytes per second that we receive from peers, over all torrents; none: no limit.
     pub down_bytes_per_s: Option<u64>,

@@ -12,7 +12,7 @@ use crate::time::{Duration, Instant};
 /// Addresses that are kept for one torrent; more are dropped.
 pub(crate) const KNOWN_MAX: usize = 4096;
 
-/// Banned addresses that are kept for one torrent; the oldest in number are not told apart.
+/// Banned addresses that are kept for one torrent; beyond that the lowest is forgotten.
 pub(crate) const BANNED_MAX: usize = 4096;
 
 /// Failures in a row after which an address is forgotten.

@@ -794,12 +794,7 @@ impl Torrent {
             return;
         }
         self.unsaved = 0;
-        let mut have = Bitfield::new(self.picker.layout().pieces());
-        for piece in 0..have.len() {
-            if self.picker.has(PieceIndex(piece)) {
-                have.set(piece);
-            }
-        }
+        let have = self.pieces_here();
         let partial = self
             .content
             .partial()

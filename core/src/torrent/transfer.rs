@@ -511,7 +511,7 @@ impl Torrent {
         Reserved::NONE.with_extension_protocol().with_fast()
     }
 
-    /// The first uploads of a peer.
+    /// The requests that a peer has outstanding with us, kept from its first one on.
     pub(super) fn uploads_of(peer: &mut crate::peer::Peer) -> &mut Uploads {
         peer.uploads.get_or_insert_with(Default::default)
     }

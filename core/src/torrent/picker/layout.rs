@@ -5,10 +5,7 @@ use alloc::vec::Vec;
 use thiserror::Error;
 
 use crate::ids::PieceIndex;
-
-/// Length of a block, the unit of a request, in bytes (BEP 3). The last block of a piece may be
-/// shorter.
-pub const BLOCK_LEN: u32 = 16 * 1024;
+pub use crate::wire::BLOCK_LEN;
 
 /// The most pieces that a torrent may have here.
 pub const PIECES_MAX: u32 = 1 << 26;
