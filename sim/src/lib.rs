@@ -6,5 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod content;
 pub mod disk;
 pub mod net;
+pub mod time;
