@@ -9,4 +9,5 @@
 pub mod content;
 pub mod disk;
 pub mod net;
+pub mod swarm;
 pub mod time;
