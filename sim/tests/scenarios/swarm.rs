@@ -251,7 +251,6 @@ fn a_paused_torrent_lets_go_of_everything_and_goes_on_where_it_stopped() {
 fn a_removed_torrent_takes_its_files_along_only_if_asked_to() {
     for files in [RemoveFiles::Keep, RemoveFiles::Delete] {
         let mut swarm = Swarm::new(300_000, PIECE_LEN, 12);
-        let bytes = swarm.content().clone();
         let host = swarm.seeder(Config::default());
         assert!(swarm.run(10, |swarm| swarm.is_complete(host)));
         swarm.command(host, Command::Remove(swarm.torrent(host), files));
