@@ -8,6 +8,7 @@
 
 pub mod content;
 pub mod disk;
+pub mod flow;
 pub mod net;
 pub mod swarm;
 pub mod time;
