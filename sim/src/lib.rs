@@ -9,5 +9,6 @@
 pub mod content;
 pub mod disk;
 pub mod net;
+pub mod storage;
 pub mod swarm;
 pub mod time;
