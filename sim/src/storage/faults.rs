@@ -150,6 +150,11 @@ impl Faults {
         self.ever_on[fault as usize]
     }
 
+    /// The families that were on and never fired.
+    pub fn silent(&self) -> impl Iterator<Item = Fault> {
+        Fault::ALL.into_iter().filter(|fault| self.was_on(*fault) && self.fired(*fault) == 0)
+    }
+
     const fn note(&mut self, fault: Fault, on: bool) -> &mut Self {
         self.ever_on[fault as usize] |= on;
         self
@@ -281,5 +286,7 @@ mod tests {
         assert_eq!(faults.on_start(Nanos(5), 7, &mut rng), 7);
         assert_eq!((faults.fired(Fault::Full), faults.fired(Fault::Stuck)), (1, 1));
         assert!(faults.was_on(Fault::Full) && !faults.was_on(Fault::Slow));
+        faults.slow_between(Nanos(5), Nanos(7), 2).heal();
+        assert_eq!(faults.silent().collect::<Vec<_>>(), [Fault::Slow]);
     }
 }

@@ -35,6 +35,8 @@ mod shelf;
 mod tests;
 mod undo;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use teem_core::chunks::Chunks;
 use teem_core::hash::HashState;
@@ -69,7 +71,7 @@ pub struct Disk {
     /// frees any.
     room_taken: u64,
     /// None: [`Profile::INSTANT`].
-    profile: Option<Box<Profile>>,
+    profile: Option<Arc<Profile>>,
     faults: Option<Box<Faults>>,
     latency: Rng,
     /// Apart from `latency`, so that a fault that is switched on shifts no delay.
@@ -183,9 +185,9 @@ impl Disk {
         }
     }
 
-    /// Changes how it behaves, for jobs that start from now on.
-    pub fn set_profile(&mut self, profile: Profile) {
-        self.profile = (profile != Profile::INSTANT).then(|| Box::new(profile));
+    /// Changes how it behaves, for jobs that start from now on. Many disks may share a profile.
+    pub fn set_profile(&mut self, profile: impl Into<Arc<Profile>>) {
+        self.profile = Some(profile.into()).filter(|profile| **profile != Profile::INSTANT);
     }
 
     /// What goes wrong, to change it. Half a kilobyte from the first call on.
@@ -433,16 +435,22 @@ impl Disk {
 impl Disk {
     /// Puts the first bytes of a torrent's content there, durably, padding included; its key is
     /// what [`OpenFiles::key`] will be. The files that begin before the end of `bytes` exist.
-    /// Replaces what was there; nobody has it open.
+    /// Replaces what was there. Panics if a torrent has it open; [`damage`](Self::damage) does not.
     pub fn preload(&mut self, folder: &Location, key: &str, bytes: &[u8], library: &Library) {
-        self.shelf.find_or_add(folder, key).preload(bytes, library);
+        self.unopened(folder, key).preload(bytes, library);
     }
 
     /// Puts all the true content there, which the library has under that key: the same as
     /// [`preload`](Self::preload), for the price of a bit per block.
     pub fn preload_true(&mut self, folder: &Location, key: &str, library: &Library) {
         let content = library.find(key).expect("the library has that content");
-        self.shelf.find_or_add(folder, key).preload_true(content, library);
+        self.unopened(folder, key).preload_true(content, library);
+    }
+
+    fn unopened(&mut self, folder: &Location, key: &str) -> &mut Image {
+        let image = self.shelf.find_or_add(folder, key);
+        assert!(image.open_by.is_none(), "a torrent that has it open would not know");
+        image
     }
 
     /// What lies there, up to the end of the last file that exists; none if there is no file. A
@@ -498,13 +506,13 @@ impl Disk {
     }
 
     /// Bytes of memory that it holds, itself included. Not counted: what jobs under way own, and
-    /// what is shared with others (the library, layouts, the names of folders).
+    /// what is shared with others (the library, layouts, profiles, the names
+    /// of folders).
     pub fn footprint(&self) -> usize {
         size_of::<Self>()
             + self.queue.footprint()
             + self.shelf.footprint()
             + self.blobs.footprint()
-            + self.profile.as_ref().map_or(0, |_| size_of::<Profile>())
             + self.faults.as_ref().map_or(0, |faults| faults.footprint())
     }
 }

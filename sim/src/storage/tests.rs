@@ -594,17 +594,27 @@ enum Step {
     Flush,
     Read(u16, u16),
     Process,
-    Power,
+    /// With a write like that under way.
+    Power(u16, u16, Option<u8>),
+}
+
+/// The bytes of a write from a sector on.
+fn data(content: &Bytes, sector: u16, len: u16, value: Option<u8>) -> (usize, Bytes) {
+    let at = usize::from(sector) * 512;
+    let end = (at + usize::from(len)).min(content.len());
+    let true_bytes = content.slice(at..end);
+    (at, value.map_or(true_bytes, |value| vec![value; end - at].into()))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let value = prop_oneof![Just(None), any::<u8>().prop_map(Some)];
+    let value = || prop_oneof![Just(None), any::<u8>().prop_map(Some)];
+    let write = move || (0..160_u16, 0..40_000_u16, value());
     let step = prop_oneof![
-        8 => (0..160_u16, 0..40_000_u16, value).prop_map(|(at, len, v)| Step::Write(at, len, v)),
+        8 => write().prop_map(|(at, len, value)| Step::Write(at, len, value)),
         2 => Just(Step::Flush),
         4 => (any::<u16>(), any::<u16>()).prop_map(|(at, len)| Step::Read(at, len)),
         1 => Just(Step::Process),
-        2 => Just(Step::Power),
+        2 => write().prop_map(|(at, len, value)| Step::Power(at, len, value)),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -650,6 +660,7 @@ proptest! {
         steps in steps(),
         number in any::<u64>(),
         known in any::<bool>(),
+        made in any::<bool>(),
         torn_ppm in prop_oneof![Just(0), Just(300_000)],
     ) {
         const LEN: u64 = 5 * BLOCK + 700;
@@ -660,8 +671,10 @@ proptest! {
         }
         let open = open_files(&layout(&[("a", 3 * BLOCK + 100), ("b", 2 * BLOCK + 600)]));
         bench.open(open.clone()).expect("it opens");
-        // Files that were never flushed may vanish, and are looked at elsewhere.
-        bench.files(FileOp::Flush).expect("it flushes");
+        if made {
+            // Else the files themselves may be gone.
+            bench.files(FileOp::Flush).expect("it flushes");
+        }
         bench.disk.faults_mut().tear(torn_ppm);
         let zeros = vec![0; LEN as usize];
         let mut model =
@@ -670,12 +683,7 @@ proptest! {
             bench.now += Duration::from_millis(1);
             match step {
                 Step::Write(sector, len, value) => {
-                    let at = usize::from(sector) * 512;
-                    let end = (at + usize::from(len)).min(LEN as usize);
-                    let data = match value {
-                        None => content.slice(at..end),
-                        Some(value) => vec![value; end - at].into(),
-                    };
+                    let (at, data) = data(&content, sector, len, value);
                     model.write(at, &data);
                     bench.write(at as u64, data).expect("there is room");
                 }
@@ -695,11 +703,19 @@ proptest! {
                     prop_assert_eq!(bench.content(), &model.bytes[..]);
                     bench.open(open.clone()).expect("it opens");
                 }
-                Step::Power => {
+                Step::Power(sector, len, value) => {
+                    let (at, data) = data(&content, sector, len, value);
+                    model.since[at..at + data.len()].iter_mut().zip(&data).for_each(|(all, byte)| {
+                        all.push(*byte);
+                    });
+                    bench.disk.set_profile(Profile::HDD);
+                    bench.submit(write(at as u64, data));
                     bench.disk.crash(bench.now, Crash::Power, &bench.library);
+                    bench.disk.set_profile(Profile::INSTANT);
                     prop_assert!(bench.disk.is_clean());
-                    model.power(&bench.content());
+                    // Opening makes what is gone, and zeros what is missing.
                     bench.open(open.clone()).expect("it opens");
+                    model.power(&bench.content());
                 }
             }
         }
