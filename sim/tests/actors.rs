@@ -1,12 +1,15 @@
 //! Actors against real sessions: what a scripted peer sees, and what attackers cost the honest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::StreamError;
+use teem_core::rng::Seed;
 use teem_core::session::{Config, Event};
 use teem_core::time::Duration;
 use teem_core::wire::{BLOCK_LEN, BlockRequest, Message};
-use teem_sim::actors::{Conn, Puppet, PuppetConfig, Received};
+use teem_sim::actors::{Attacker, Conn, Kind, Puppet, PuppetConfig, Received, Setup};
 use teem_sim::net::HostId;
 use teem_sim::swarm::{Swarm, address};
 
@@ -141,4 +144,32 @@ fn a_puppet_may_say_anything_and_is_told_why_it_is_alone() {
 
 fn read_closed(swarm: &Swarm, host: HostId, conn: Conn) -> bool {
     Puppet::on(swarm, host).received(conn).iter().any(|(_, what)| *what == Received::ReadClosed)
+}
+
+#[test]
+fn a_peer_that_never_has_enough_gets_no_more_than_its_share_of_the_upload_limit() {
+    let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 5);
+    let limit = 200_000;
+    let seeder = swarm.seeder(Config { up_bytes_per_s: Some(limit), ..Config::default() });
+    let setup = Setup {
+        seed: Seed::from_number(5),
+        metainfo: Arc::clone(swarm.metainfo()),
+        content: Bytes::new(),
+        listen: None,
+        targets: vec![address(seeder)],
+    };
+    assert!(swarm.run(5, |swarm| swarm.is_complete(seeder)));
+    let rider = swarm.actor(|_| Kind::NeverUnchoke.attacker(&setup));
+    let taken = |swarm: &Swarm| {
+        let rider: &Attacker = swarm.net.machine(rider).actor().expect("an attacker");
+        rider.counters().taken_bytes
+    };
+    assert!(swarm.run(60, |swarm| taken(swarm) > 500_000));
+    let leecher = swarm.leecher(Config::default());
+    swarm.introduce(leecher, &[seeder]);
+    let (start, before) = (swarm.now(), taken(&swarm));
+    // Half of the limit is ten seconds for all of it.
+    assert!(swarm.run(60, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
+    let took = swarm.now().saturating_since(start).as_millis();
+    assert!(took < 14_000, "{took} ms, {} bytes to the other", taken(&swarm) - before);
 }
