@@ -8,7 +8,7 @@ use teem_core::machine::StreamError;
 use teem_core::rng::Seed;
 use teem_core::session::{Config, Event};
 use teem_core::time::Duration;
-use teem_core::wire::{BLOCK_LEN, BlockRequest, Message};
+use teem_core::wire::{BLOCK_LEN, BlockRequest, Message, encode_piece_header};
 use teem_sim::actors::{Attacker, Conn, Kind, Puppet, PuppetConfig, Received, Setup};
 use teem_sim::net::HostId;
 use teem_sim::swarm::{Swarm, address};
@@ -172,4 +172,33 @@ fn a_peer_that_never_has_enough_gets_no_more_than_its_share_of_the_upload_limit(
     assert!(swarm.run(60, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
     let took = swarm.now().saturating_since(start).as_millis();
     assert!(took < 14_000, "{took} ms, {} bytes to the other", taken(&swarm) - before);
+}
+
+#[test]
+fn a_peer_whose_block_trickles_in_is_snubbed() {
+    let mut swarm = Swarm::new(100_000, PIECE_LEN, 6);
+    let leecher = swarm.leecher(Config::default());
+    let host = add_puppet(&mut swarm, |_| {});
+    swarm.introduce(leecher, &[host]);
+    assert!(swarm.run(5, |swarm| Puppet::on(swarm, host).handshake(Conn(0)).is_some()));
+    let puppet = Puppet::on_mut(&mut swarm, host);
+    puppet.send(Conn(0), &Message::HaveAll);
+    puppet.send(Conn(0), &Message::Unchoke);
+    let asked = |swarm: &Swarm| {
+        Puppet::on(swarm, host).messages(Conn(0)).find_map(|message| match message {
+            Message::Request(block) => Some(*block),
+            _ => None,
+        })
+    };
+    assert!(swarm.run(5, |swarm| asked(swarm).is_some()));
+    let block = asked(&swarm).expect("it was asked");
+    let header = encode_piece_header(block.piece, block.begin, block.length);
+    Puppet::on_mut(&mut swarm, host).send_raw(Conn(0), header.to_vec());
+    let start = swarm.now();
+    while swarm.session(leecher).stats().snubs == 0 {
+        Puppet::on_mut(&mut swarm, host).send_raw(Conn(0), vec![0]);
+        swarm.run(1, |_| false);
+        let waited = swarm.now().saturating_since(start);
+        assert!(waited < Duration::from_mins(1), "it waits for ever");
+    }
 }

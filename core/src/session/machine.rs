@@ -90,8 +90,8 @@ impl Session {
             }
         }
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
-        if decoder.block_on_its_way().is_some() {
-            peer.last_block = self.cx.clock.now();
+        if let Some((_, here)) = decoder.block_on_its_way() {
+            peer.on_block_progress(here, self.cx.clock.now());
         }
         peer.decoder = decoder;
         torrent.fill(id, &mut self.streams, &mut self.cx);
