@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actors;
 pub mod content;
 pub mod disk;
 pub mod flow;
