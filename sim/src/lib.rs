@@ -1,6 +1,6 @@
 //! The simulator: one more driver, on virtual time.
 //!
-//! [`net`] runs any number of machines in one thread and in memory; [`disk`] keeps their content.
+//! [`net`] runs any number of machines in one thread and in memory; [`storage`] keeps their content.
 //! Nothing here reads a clock or asks for randomness: the same machines and commands give the same
 //! run, byte for byte.
 
@@ -8,7 +8,6 @@
 
 pub mod actors;
 pub mod content;
-pub mod disk;
 pub mod flow;
 pub mod net;
 pub mod storage;

@@ -227,8 +227,7 @@ impl Swarm {
     ) -> HostId {
         let host = self.bare(config);
         if let Some(content) = preload {
-            let key = self.key();
-            self.net.disk_mut(host).preload(&folder(), &key, content);
+            self.preload(host, content);
         }
         self.command(host, Command::Listen(CommandToken(0), address(host)));
         let mut add = AddTorrent::new(Arc::clone(&self.metainfo), folder());
@@ -238,6 +237,20 @@ impl Swarm {
         let session = self.net.machine_mut(host).session_mut().expect("it was just made");
         self.peers[host].torrent = Some(session.add_torrent(now, add).expect("a sound torrent"));
         host
+    }
+
+    /// Puts content on a host's disk, for a torrent that is not open there.
+    pub fn preload(&mut self, host: HostId, content: &[u8]) {
+        let key = self.key();
+        let (disk, library) = self.net.disk_and_library(host);
+        disk.preload(&folder(), &key, content, library);
+    }
+
+    /// Changes content on a host's disk behind its back.
+    pub fn damage(&mut self, host: HostId, change: impl FnOnce(&mut [u8])) {
+        let key = self.key();
+        let (disk, library) = self.net.disk_and_library(host);
+        assert!(disk.damage(&folder(), &key, library, change), "there is something to damage");
     }
 
     /// A client that neither listens nor has a torrent.
@@ -283,8 +296,9 @@ impl Swarm {
     }
 
     /// What a client's disk holds of the torrent; empty if it holds nothing.
-    pub fn disk(&self, host: HostId) -> &[u8] {
-        self.net.disk(host).content(&folder(), &self.key()).unwrap_or_default()
+    pub fn disk(&self, host: HostId) -> Bytes {
+        let disk = self.net.disk(host);
+        disk.content(&folder(), &self.key(), self.net.library()).unwrap_or_default()
     }
 
     /// Whether a client has everything, checked and written.
@@ -315,9 +329,10 @@ impl Swarm {
     /// Runs until `done`, at most `seconds`; tells whether it is done. `done` is asked after each
     /// step, when all events are in.
     pub fn run(&mut self, seconds: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.net.now() + Duration::from_secs(seconds);
+        let end = self.net.nanos() + Duration::from_secs(seconds);
         let mut recent = Vec::new();
         loop {
+            self.net.settle().expect("no host spins");
             self.net.take_recent(&mut recent);
             for host in &recent {
                 while let Some(event) = self.net.poll_event(*host) {
@@ -327,7 +342,7 @@ impl Swarm {
             if done(self) {
                 return true;
             }
-            if self.net.now() > end || !self.net.step().expect("no host spins") {
+            if !self.net.step_within(end).expect("no host spins") {
                 return false;
             }
         }

@@ -8,20 +8,13 @@ use teem_core::time::Duration;
 use super::agenda::{ConnectionId, What};
 use super::link::Access;
 use super::pipe::Mark;
-use super::{HostId, Net, jobs};
+use super::{HostId, Net, Stuck, jobs};
+use crate::storage::Crash;
 use crate::time::Nanos;
 
-/// How a host goes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// The process ends: its system closes its connections, and its disk keeps what was written.
-    Process,
-    /// The power goes: nobody is told, and what was not flushed may be lost.
-    Power,
-}
-
 impl<M: Machine> Net<M> {
-    /// A host goes down. Returns its machine, as it was; none if it was down.
+    /// A host goes down: with its process, and its system closes its connections; or with its power,
+    /// and nobody is told. Returns its machine, as it was; none if it was down.
     pub fn crash(&mut self, id: HostId, how: Crash) -> Option<M> {
         let machine = self.hosts[id].machine.take()?;
         let host = &mut self.hosts[id];
@@ -30,7 +23,7 @@ impl<M: Machine> Net<M> {
         host.timer_at = Nanos::NEVER;
         host.job_at = Nanos::NEVER;
         host.jobs = jobs::Pending::default();
-        host.disk.close_all();
+        host.disk.crash(self.now, how, &self.library);
         for address in std::mem::take(&mut host.listeners).into_values() {
             self.listeners.remove(&address);
         }
@@ -61,18 +54,18 @@ impl<M: Machine> Net<M> {
     }
 
     /// A paused host runs again.
-    pub fn resume(&mut self, id: HostId) {
+    pub fn resume(&mut self, id: HostId) -> Result<(), Stuck> {
         if !std::mem::take(&mut self.hosts[id].paused) {
-            return;
+            return Ok(());
         }
         self.hosts[id].timer_at = Nanos::NEVER;
         self.hosts[id].job_at = Nanos::NEVER;
-        self.rearm_jobs(id);
         for (connection, side) in self.streams_of(id) {
             self.deliver(connection, side);
             self.send(connection, side);
         }
         self.touch(id);
+        self.complete_jobs(id)
     }
 
     /// A host gets another address. Its own connections are reset; the other ends are not told, and

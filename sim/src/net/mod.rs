@@ -24,15 +24,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use teem_core::ids::{JobId, ListenerId, Slab, SocketId, StreamId};
+use teem_core::ids::{ListenerId, Slab, SocketId, StreamId};
 use teem_core::machine::{
-    Application, Bind, Input, JobResult, Listen, ListenerInput, Machine, Output, SocketError,
-    SocketInput,
+    Application, Bind, Input, Listen, ListenerInput, Machine, Output, SocketError, SocketInput,
 };
 use teem_core::rng::Seed;
 use teem_core::time::{Duration, Instant, UnixTime};
 
-pub use self::faults::Crash;
+pub use self::jobs::{Answer, COMPLETIONS_MAX, Names};
 pub use self::link::{Access, Spread, Topology};
 
 use self::agenda::{Agenda, ConnectionId, Side, What};
@@ -40,8 +39,8 @@ use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::pipe::{Connection, Pipe};
 use crate::content::Library;
-use crate::disk::Disk;
 use crate::flow::{FlowId, Flows};
+use crate::storage::Disk;
 use crate::time::Nanos;
 
 /// Bytes of a stream that are on their way or not taken yet, per direction, in `message` fidelity.
@@ -52,9 +51,6 @@ pub const FLOW_WINDOW: usize = 4 * 1024 * 1024;
 
 /// Bytes that a sender's system takes from it before they leave, in `flow` fidelity.
 pub const SEND_BUFFER: usize = 64 * 1024;
-
-/// Jobs of one host that are not completed.
-pub const JOBS_MAX: usize = 64;
 
 /// Times that a host may be woken without time moving.
 pub const WAKES_MAX: u32 = 1_000;
@@ -140,6 +136,8 @@ pub struct Net<M> {
     hosts: Vec<Host<M>>,
     by_ip: BTreeMap<IpAddr, HostId>,
     agenda: Agenda,
+    seed: Seed,
+    names: Names,
     topology: Topology,
     connections: Slab<ConnectionId, Connection>,
     pipes: Vec<Pipe>,
@@ -201,6 +199,8 @@ impl<M: Machine> Net<M> {
             hosts: Vec::new(),
             by_ip: BTreeMap::new(),
             agenda: Agenda::default(),
+            seed: config.seed,
+            names: Names::default(),
             topology: Topology::new(config.seed, config.between),
             connections: Slab::new(),
             pipes: Vec::new(),
@@ -235,7 +235,7 @@ impl<M: Machine> Net<M> {
         self.hosts.push(Host {
             machine: None,
             ip,
-            disk: Disk::new(),
+            disk: Disk::new(self.seed.stream("disk", id as u64)),
             jobs: jobs::Pending::default(),
             streams: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -309,6 +309,23 @@ impl<M: Machine> Net<M> {
         &mut self.hosts[host].disk
     }
 
+    /// A host's disk, and what torrents contain.
+    pub fn disk_and_library(&mut self, host: HostId) -> (&mut Disk, &Library) {
+        (&mut self.hosts[host].disk, &self.library)
+    }
+
+    /// Two hosts change disks.
+    pub fn swap_disks(&mut self, one: HostId, other: HostId) {
+        if let Ok([one, other]) = self.hosts.get_disjoint_mut([one, other]) {
+            std::mem::swap(&mut one.disk, &mut other.disk);
+        }
+    }
+
+    /// What names mean.
+    pub const fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
     /// What torrents contain.
     pub const fn library(&self) -> &Library {
         &self.library
@@ -362,14 +379,14 @@ impl<M: Machine> Net<M> {
     /// Does what is to be done now, then moves on to what happens next and does all of that.
     /// Returns whether anything ever happens.
     pub fn step(&mut self) -> Result<bool, Stuck> {
-        self.settle();
+        self.settle()?;
         let Some(next) = self.agenda.next() else { return Ok(false) };
         self.advance(next);
         while let Some((at, what)) = self.agenda.pop(self.now) {
             self.happen(at, what)?;
-            self.settle_machines();
+            self.settle_machines()?;
         }
-        self.settle();
+        self.settle()?;
         Ok(true)
     }
 
@@ -382,16 +399,25 @@ impl<M: Machine> Net<M> {
     ) -> Result<bool, Stuck> {
         let end = self.now + limit;
         loop {
-            self.settle();
+            self.settle()?;
             if done(self) {
                 return Ok(true);
             }
-            if self.agenda.next().is_none_or(|next| next > end) {
-                self.advance(end);
+            if !self.step_within(end)? {
                 return Ok(false);
             }
-            self.step()?;
         }
+    }
+
+    /// A [`step`](Self::step), unless nothing happens until `end`: then time moves there, and this
+    /// returns false.
+    pub fn step_within(&mut self, end: Nanos) -> Result<bool, Stuck> {
+        self.settle()?;
+        if self.agenda.next().is_none_or(|next| next > end) {
+            self.advance(end);
+            return Ok(false);
+        }
+        self.step()
     }
 
     /// When something may happen next, machines' wishes of this moment aside; none: never.
@@ -409,8 +435,8 @@ impl<M: Machine> Net<M> {
     fn happen(&mut self, at: Nanos, what: What) -> Result<(), Stuck> {
         match what {
             What::Timer(host) => return self.on_timer(host as HostId, at),
-            What::Job(host) => self.on_job(host as HostId, at),
-            What::Dial(id) => self.on_dial(id),
+            What::Job(host) => return self.on_job(host as HostId, at),
+            What::Dial(id) => return self.on_dial(id),
             What::Answer(id) => self.on_answer(id),
             What::Arrive(id, side) => self.on_arrive(id, side),
             What::Left(id, side) => self.on_left(id, side, at),
@@ -461,14 +487,15 @@ impl<M: Machine> Net<M> {
         }
     }
 
-    /// Does all that machines ask for, and shares the links out anew.
-    fn settle(&mut self) {
-        self.settle_machines();
+    /// Does all that machines ask for now, and shares the links out anew.
+    pub fn settle(&mut self) -> Result<(), Stuck> {
+        self.settle_machines()?;
         self.settle_flows();
+        Ok(())
     }
 
     /// Acts on what machines ask for, until none asks for more.
-    fn settle_machines(&mut self) {
+    fn settle_machines(&mut self) -> Result<(), Stuck> {
         while let Some(id) = self.touched.pop_front() {
             let id = id as HostId;
             self.hosts[id].touched = false;
@@ -478,9 +505,10 @@ impl<M: Machine> Net<M> {
             while let Some(output) = self.hosts[id].machine.as_mut().and_then(M::poll_output) {
                 self.act(id, output);
             }
-            self.hand_out_jobs(id);
+            self.hand_out_jobs(id)?;
             self.rearm(id);
         }
+        Ok(())
     }
 
     fn touch(&mut self, id: HostId) {
@@ -654,10 +682,10 @@ mod tests {
         let (at, echoed) = event(&mut net);
         assert_eq!(echoed, Event::Echoed(CommandToken(7), Bytes::from_static(b"hello")));
         assert_eq!(at, Instant::ORIGIN + 4 * LATENCY);
-        // The end of it, and a millisecond to hash what was served.
+        // The end of it; hashing what was served takes no time.
         let (at, served) = event(&mut net);
         assert!(matches!(served, Event::Served(_, 5)), "{served:?}");
-        assert_eq!(at, Instant::ORIGIN + 5 * LATENCY + Duration::from_millis(1));
+        assert_eq!(at, Instant::ORIGIN + 5 * LATENCY);
         assert!(net.connections.is_empty(), "both ends are gone");
         assert_eq!(net.pipes.len(), net.free_pipes.len());
         assert_eq!(net.run_until(MINUTE, |_| false), Ok(false));

@@ -8,7 +8,7 @@ use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
-use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, SEND_BUFFER, WINDOW};
+use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, SEND_BUFFER, Stuck, WINDOW};
 use crate::flow::progress::Progress;
 use crate::time::Nanos;
 
@@ -59,9 +59,9 @@ impl<M: Machine> Net<M> {
         self.agenda.push(self.now + Duration::from_nanos(out), What::Dial(id));
     }
 
-    pub(super) fn on_dial(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(dial) = &mut connection.dial else { return };
+    pub(super) fn on_dial(&mut self, id: ConnectionId) -> Result<(), Stuck> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        let Some(dial) = &mut connection.dial else { return Ok(()) };
         let (from, to) = (dial.from, dial.to);
         let [dialler, there] = connection.ends.map(|end| end.host as HostId);
         let listener = self.listeners.get(&to).copied();
@@ -80,13 +80,13 @@ impl<M: Machine> Net<M> {
                 self.agenda.push(self.now + DIAL_AGAIN * (1 << dial.tries), What::Dial(id));
                 dial.tries += 1;
             }
-            return;
+            return Ok(());
         }
         let mut accepted = None;
         if let Some((host, on)) = listener {
             // What it says before, such as that a stream of that slot is dead, comes first.
             self.touch(host);
-            self.settle_machines();
+            self.settle_machines()?;
             let incoming = Incoming { on, from, local: to };
             let machine = self.hosts[host].machine.as_mut();
             accepted = machine.and_then(|machine| machine.accept(self.instant, incoming));
@@ -95,7 +95,7 @@ impl<M: Machine> Net<M> {
                 self.touch(host);
             }
         }
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.ends[1] =
             End { up: true, wants_write: accepted.is_some(), ..End::new(host as u32, accepted) };
         let back = Duration::from_nanos(connection.delay[1]);
@@ -108,6 +108,7 @@ impl<M: Machine> Net<M> {
         }
         self.agenda.push(self.now + back, What::Answer(id));
         self.send(id, 1);
+        Ok(())
     }
 
     pub(super) fn on_answer(&mut self, id: ConnectionId) {

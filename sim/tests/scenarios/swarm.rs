@@ -59,12 +59,11 @@ fn a_peer_that_sends_corrupt_blocks_is_banned_and_an_honest_one_never() {
         let poisoner = swarm.seeder(Config::default());
         assert!(swarm.run(10, |swarm| (0..3).all(|host| swarm.is_complete(host))));
         // It was complete when it was checked; what it sends from now on is not.
-        let id = poisoner;
-        let key = swarm.key();
-        let damaged = swarm.net.disk_mut(id).content_mut(&folder(), &key).expect("preloaded");
-        for byte in damaged.iter_mut().skip(number).step_by(5_000) {
-            *byte ^= 0xff;
-        }
+        swarm.damage(poisoner, |bytes| {
+            for byte in bytes.iter_mut().skip(number).step_by(5_000) {
+                *byte ^= 0xff;
+            }
+        });
         let leecher = swarm.leecher(Config::default());
         swarm.introduce(leecher, &[poisoner, honest, also_honest]);
         assert!(
@@ -103,9 +102,8 @@ fn what_was_saved_is_not_fetched_or_checked_again() {
     let disk = swarm.net.disk(leecher);
     let name = resume_name(swarm.snapshot(leecher).info_hash);
     let resume = disk.saved(&state(), &name).expect("it was saved").clone();
-    let disk = std::mem::take(swarm.net.disk_mut(leecher));
     let again = swarm.add(None, Config::default(), |add| add.resume = Some(resume));
-    *swarm.net.disk_mut(again) = disk;
+    swarm.net.swap_disks(leecher, again);
     swarm.introduce(again, &[seeder]);
     assert!(swarm.run(60, |swarm| swarm.is_complete(again)));
     let stats = swarm.session(again).stats();
@@ -297,10 +295,9 @@ fn a_stop_before_everything_was_checked_claims_nothing_and_loses_nothing() {
         swarm.net.disk(host).saved(&state(), &name).expect("it was saved").clone()
     };
     let before = saved(&swarm, first);
-    let disk = std::mem::take(swarm.net.disk_mut(first));
     let resume = before.clone();
     let second = swarm.add(None, Config::default(), |add| add.resume = Some(resume));
-    *swarm.net.disk_mut(second) = disk;
+    swarm.net.swap_disks(first, second);
     swarm.command(second, Command::ShutDown);
     assert!(swarm.run(10, |swarm| swarm.heard(second, down)));
     assert_eq!(saved(&swarm, second), before);
