@@ -1,6 +1,7 @@
 //! Both rules against what must hold of every allocation, and against a slow solver.
 
 use proptest::prelude::*;
+use teem_core::rng::{Rng, Seed};
 
 use super::*;
 
@@ -288,6 +289,100 @@ fn rates(hosts: &[[Option<u64>; 2]], starts: &[(usize, usize, Option<u64>)]) -> 
     model.settle(&mut flows);
     model.assert_max_min();
     model.flows.iter().map(|flow| flow.told).collect()
+}
+
+/// 200 hosts that upload to 4 to 8 others, of which one chokes or unchokes at a time.
+struct Swarm {
+    flows: Flows,
+    uploads: Vec<Vec<FlowId>>,
+    rng: Rng,
+}
+
+impl Swarm {
+    fn new(rule: Rule, seed: u64) -> Self {
+        let mut flows = Flows::with_rule(rule);
+        let rng = Seed::from_number(seed).stream("swarm", 0);
+        for index in 0..200_u64 {
+            let rate = [250_000, 1_250_000, 6_250_000][index as usize % 3] + index * 1_000;
+            // Up links bind in half of the swarms; in the others, either end may.
+            flows.add_host(Some(rate), Some(if seed.is_multiple_of(2) { rate * 8 } else { rate }));
+        }
+        let mut swarm = Self { flows, uploads: vec![vec![]; 200], rng };
+        for from in (0..200).flat_map(|from| [from; 6]) {
+            swarm.unchoke(from);
+        }
+        swarm.flows.settle(&mut Vec::new());
+        swarm
+    }
+
+    fn unchoke(&mut self, from: usize) {
+        let to = self.rng.below(200) as usize;
+        let cap = (self.rng.below(4) == 0).then(|| 100_000 + u64::from(self.rng.below(2_000_000)));
+        self.uploads[from].push(self.flows.start(from, to, cap));
+    }
+
+    fn step(&mut self) {
+        let from = self.rng.below(200) as usize;
+        let degree = self.uploads[from].len() as u32;
+        let more = self.rng.below(2) == 0;
+        if degree <= 4 || more && degree < 8 {
+            self.unchoke(from);
+        } else {
+            let which = self.rng.below(degree) as usize;
+            self.flows.stop(self.uploads[from].swap_remove(which));
+        }
+    }
+
+    fn rates(&self) -> impl Iterator<Item = u64> {
+        self.uploads.iter().flatten().map(|&flow| self.flows.rate(flow))
+    }
+}
+
+#[test]
+fn the_local_rule_stays_near_the_exact_one_in_swarms() {
+    for seed in 0..4 {
+        let (mut local, mut exact) = (Swarm::new(Rule::Local, seed), Swarm::new(Rule::Exact, seed));
+        for round in 0..5 {
+            for _ in 0..400 {
+                local.step();
+                local.flows.settle(&mut Vec::new());
+                exact.step();
+            }
+            exact.flows.settle(&mut Vec::new());
+            let (moved, could): (u64, u64) = (local.rates().sum(), exact.rates().sum());
+            assert!(moved * 100 >= could * 97, "seed {seed} round {round}: {moved} of {could}");
+            let off: u64 = local.rates().zip(exact.rates()).map(|(a, b)| a.abs_diff(b)).sum();
+            assert!(
+                off * 100 <= could * 4,
+                "seed {seed} round {round}: {off} misplaced of {could}"
+            );
+        }
+    }
+}
+
+#[test]
+fn settling_again_and_again_allocates_nothing() {
+    for rule in [Rule::Local, Rule::Exact] {
+        let mut swarm = Swarm::new(rule, 1);
+        let mut changed = Vec::with_capacity(10_000);
+        let mut round = |swarm: &mut Swarm| {
+            // The same choke and unchoke at every host, so that lists find their greatest length.
+            for from in 0..200 {
+                let id = swarm.uploads[from].pop().expect("it uploads");
+                let to = swarm.flows.ends(id).1;
+                swarm.flows.stop(id);
+                changed.clear();
+                swarm.flows.settle(&mut changed);
+                swarm.uploads[from].push(swarm.flows.start(from, to, None));
+                swarm.flows.settle(&mut changed);
+            }
+        };
+        round(&mut swarm);
+        round(&mut swarm);
+        let memory = swarm.flows.memory();
+        (0..5).for_each(|_| round(&mut swarm));
+        assert_eq!(swarm.flows.memory(), memory, "{rule:?}");
+    }
 }
 
 #[test]
