@@ -95,7 +95,9 @@ pub enum Rule {
     Readable,
 }
 
-/// See the [module](self).
+/// An honest tracker that writes down what it is told, and which rules were broken.
+///
+/// It is `teem-core`'s own tracker with an ear at its streams; what it answers is not touched.
 #[derive(Debug)]
 pub struct AnnounceLog {
     server: Server,

@@ -98,7 +98,7 @@ impl FromStr for Lie {
     }
 }
 
-/// See the [module](self).
+/// A tracker that answers every announce with a [`Lie`], over HTTP.
 #[derive(Debug)]
 pub struct LyingTracker {
     lies: Vec<Lie>,

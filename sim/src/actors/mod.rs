@@ -21,7 +21,7 @@ mod liars;
 mod links;
 mod lying_tracker;
 mod mix;
-mod puppet;
+pub mod puppet;
 
 pub use announce_log::{ANNOUNCES_MAX, AnnounceLog, Announced, Rule, Violation};
 pub use attacker::{Attacker, CONNECTIONS_MAX, Counters, REDIAL_AFTER, Setup};
