@@ -1,17 +1,19 @@
 //! Actors against real sessions: what a scripted peer sees, and what attackers cost the honest.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::StreamError;
 use teem_core::rng::Seed;
-use teem_core::session::{Config, Event};
+use teem_core::session::{Command, Config, Event};
 use teem_core::time::Duration;
+use teem_core::tracker::announce::AnnounceEvent;
 use teem_core::wire::{BLOCK_LEN, BlockRequest, Message, encode_piece_header};
 use teem_sim::actors::{
-    Attacker, CONNECTIONS_MAX, Conn, Counters, Kind, Puppet, PuppetConfig, Received, Setup,
+    AnnounceLog, Attacker, CONNECTIONS_MAX, Conn, Counters, Kind, Lie, LyingTracker, Puppet,
+    PuppetConfig, Received, Rule, Setup,
 };
 use teem_sim::net::HostId;
 use teem_sim::swarm::{Swarm, address, ip};
@@ -354,4 +356,152 @@ fn a_peer_whose_block_trickles_in_is_snubbed() {
         let waited = swarm.now().saturating_since(start);
         assert!(waited < Duration::from_mins(1), "it waits for ever");
     }
+}
+
+// Trackers.
+
+const TRACKER_PORT: u16 = 6969;
+
+fn tracker_address(host: HostId) -> SocketAddr {
+    SocketAddr::new(ip(host), TRACKER_PORT)
+}
+
+/// A client with these trackers, each a tier.
+fn tracked(swarm: &mut Swarm, preload: bool, trackers: &[HostId]) -> HostId {
+    let content = swarm.content().clone();
+    let up = Config { up_bytes_per_s: Some(LEECHER_UP), ..Config::default() };
+    swarm.add(preload.then_some(&content), up, |add| {
+        let url = |host: &HostId| format!("http://{}/announce", tracker_address(*host));
+        add.trackers = trackers.iter().map(url).collect();
+    })
+}
+
+fn honest_tracker(swarm: &mut Swarm) -> HostId {
+    let config = teem_core::tracker::server::Config::default();
+    swarm.actor(|host| AnnounceLog::new(tracker_address(host), config, &Seed::from_number(1)))
+}
+
+fn log(swarm: &Swarm, host: HostId) -> &AnnounceLog {
+    swarm.net.machine(host).actor().expect("an announce log")
+}
+
+#[test]
+fn a_swarm_that_meets_at_a_tracker_announces_by_the_rules() {
+    let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 7);
+    let tracker = honest_tracker(&mut swarm);
+    let seeder = tracked(&mut swarm, true, &[tracker]);
+    assert!(swarm.run(5, |swarm| log(swarm, tracker).running() == 1));
+    let leechers: Vec<_> = (0..4).map(|_| tracked(&mut swarm, false, &[tracker])).collect();
+    let done = |swarm: &Swarm| leechers.iter().all(|host| swarm.is_complete(*host));
+    assert!(swarm.run(120, done));
+    let told = |swarm: &Swarm, event| {
+        log(swarm, tracker).announces().iter().filter(|one| one.event == event).count()
+    };
+    // All but the seeder. Who stops at once when it is complete says only that.
+    assert!(swarm.run(60, |swarm| told(swarm, AnnounceEvent::Completed) == 4));
+    for host in leechers.iter().chain([&seeder]) {
+        swarm.command(*host, Command::ShutDown);
+    }
+    assert!(swarm.run(60, |swarm| log(swarm, tracker).running() == 0));
+    let log = log(&swarm, tracker);
+    assert_eq!(log.violations(), []);
+    assert_eq!(told(&swarm, AnnounceEvent::Started), 5);
+    assert_eq!(told(&swarm, AnnounceEvent::Completed), 4);
+    assert_eq!(told(&swarm, AnnounceEvent::Stopped), 5);
+    assert_eq!(log.stats().announces as usize, log.announces().len());
+    for host in &leechers {
+        let last = log.announces().iter().rfind(|one| one.from.ip() == ip(*host));
+        let last = last.expect("it announced");
+        assert_eq!((last.left, last.port), (0, address(*host).port()));
+        assert!(last.downloaded >= 1_000_000);
+    }
+}
+
+#[test]
+fn a_peer_that_breaks_the_rules_of_announcing_is_written_down() {
+    let mut swarm = Swarm::new(100_000, PIECE_LEN, 8);
+    let tracker = honest_tracker(&mut swarm);
+    let host = add_puppet(&mut swarm, |config| config.auto_handshake = false);
+    let conn = Puppet::on_mut(&mut swarm, host).dial(tracker_address(tracker));
+    let get = |rest: &str| {
+        let query = "info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1";
+        format!("GET /announce?{query}{rest} HTTP/1.1\r\nHost: t\r\n\r\n")
+    };
+    let numbers = "&uploaded=0&downloaded=0&left=5";
+    for rest in [numbers, "", &format!("{numbers}&event=completed")] {
+        Puppet::on_mut(&mut swarm, host).send_raw(conn, get(rest));
+    }
+    assert!(swarm.run(5, |swarm| log(swarm, tracker).violations().len() == 3));
+    let rules: Vec<Rule> = log(&swarm, tracker).violations().iter().map(|one| one.rule).collect();
+    assert_eq!(rules, [Rule::StartsFirst, Rule::Readable, Rule::CompletesWithNothingLeft]);
+}
+
+/// How a swarm of six fares that meets at an honest tracker, in the tier after this one's.
+fn lied_to(lies: &[Lie]) -> (u64, usize, u64) {
+    let mut swarm = Swarm::new(2_000_000, PIECE_LEN, 9);
+    let honest = honest_tracker(&mut swarm);
+    let mut trackers = vec![honest];
+    if !lies.is_empty() {
+        let seed = Seed::from_number(9);
+        let liar = swarm.actor(|host| LyingTracker::new(tracker_address(host), lies, &seed));
+        trackers.insert(0, liar);
+    }
+    let seeder = tracked(&mut swarm, true, &trackers);
+    let mut hosts: Vec<_> = (0..5).map(|_| tracked(&mut swarm, false, &trackers)).collect();
+    hosts.push(seeder);
+    // The liar may be all that is asked. They hear of each other otherwise, when it has spoken.
+    let spoken =
+        |event: &Event| matches!(event, Event::TrackerReplied { .. } | Event::TrackerFailed { .. });
+    assert!(swarm.run(60, |swarm| hosts.iter().all(|host| swarm.heard(*host, spoken))));
+    for host in &hosts {
+        let others: Vec<_> = hosts.iter().copied().filter(|other| other != host).collect();
+        swarm.introduce(*host, &others);
+    }
+    let start = swarm.now();
+    let mut done = None;
+    let watch = |swarm: &Swarm| {
+        for host in &hosts {
+            let (stats, snapshot) = (swarm.session(*host).stats(), swarm.snapshot(*host));
+            assert!(stats.peers_half_open <= Config::default().half_open_max, "{lies:?}");
+            assert!(stats.peers <= Config::default().torrent_peers_max, "{lies:?}");
+            assert!(snapshot.known_peers <= 4_096, "{lies:?}");
+        }
+        hosts.iter().all(|host| swarm.is_complete(*host))
+    };
+    if swarm.run(600, watch) {
+        done = Some(swarm.now().saturating_since(start).as_millis() as u64);
+    }
+    let took = done.unwrap_or_else(|| panic!("{lies:?}: not complete"));
+    swarm.run(600, |_| false);
+    if lies == [Lie::ManyPeers] {
+        let tried = swarm.count(hosts[0], |event| matches!(event, Event::PeerClosed { .. }));
+        assert!(tried > 2_000, "{tried} of the many peers were tried");
+    }
+    assert_eq!(log(&swarm, honest).violations(), []);
+    let Some(liar) = swarm.net.machine(trackers[0]).actor::<LyingTracker>() else {
+        return (took, 0, 0);
+    };
+    (took, liar.told().len(), liar.endless_bytes())
+}
+
+#[test]
+fn a_lying_tracker_costs_at_most_a_quarter_more_and_is_not_asked_more_often() {
+    let (clean, ..) = lied_to(&[]);
+    let mut lies: Vec<Vec<Lie>> = Lie::ALL.iter().map(|lie| vec![*lie]).collect();
+    lies.push(Lie::ALL.to_vec());
+    for lies in &lies {
+        let (took, told, endless) = lied_to(lies);
+        println!(
+            "{:>16} of {}: {took} ms of {clean}, told {told} times, {endless} bytes",
+            lies[0],
+            lies.len()
+        );
+        assert!(told > 0, "{lies:?} was never told");
+        assert!(took * 100 <= clean * 125, "{lies:?}: {took} ms of {clean}");
+        // Six clients, ten minutes and a bit: the least interval is a minute, a redirect is
+        // followed a few times, and `completed` comes in between.
+        assert!(told <= 6 * 60, "{lies:?} was told {told} times");
+        assert!(endless <= 600 * 1024 * 1024, "{endless} bytes");
+    }
+    assert_eq!(lies.len(), 9);
 }

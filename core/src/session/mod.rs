@@ -42,7 +42,7 @@ use crate::time::{Instant, UnixTime};
 use crate::torrent::choker::Choker;
 use crate::torrent::picker::Order;
 use crate::torrent::resume::Resume;
-use crate::torrent::{AfterStop, Phase, Torrent, Upward};
+use crate::torrent::{AfterStop, Origin, Phase, Torrent, Upward};
 use crate::tracker::client::Config as TrackersConfig;
 
 /// A BitTorrent client. See the [module](self); drive it as [`crate::machine`] says.
@@ -290,7 +290,7 @@ impl Application for Session {
             Command::Remove(id, files) => self.stop_torrent(id, AfterStop::Remove(files)),
             Command::AddPeers(id, peers) => {
                 if let Some(torrent) = self.torrents.get_mut(id) {
-                    torrent.add_addresses(peers, &mut self.cx);
+                    torrent.add_addresses(peers, Origin::Embedder, &mut self.cx);
                 }
             }
             Command::Announce(id) => {

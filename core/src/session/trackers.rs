@@ -283,7 +283,7 @@ impl Session {
                 let addresses = response.peers.iter().map(|peer| peer.address);
                 let reachable: Vec<SocketAddr> =
                     addresses.filter(|address| self.cx.config.reaches(address.ip())).collect();
-                torrent.add_addresses(reachable, &mut self.cx);
+                torrent.add_addresses(reachable, crate::torrent::Origin::Tracker, &mut self.cx);
                 if torrent.wants_addresses(&self.cx) && torrent.peers.is_empty() {
                     torrent.trackers.want_peers(now);
                 }

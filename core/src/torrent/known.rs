@@ -1,6 +1,7 @@
 //! The addresses of a swarm that we know of, and when to try them.
 //!
-//! New addresses are tried in the order in which they came. One that failed is tried again after a
+//! New addresses are tried in the order in which they came, those of each [`Origin`] in turn: a
+//! tracker that names thousands neither delays nor displaces what the embedder names. One that failed is tried again after a
 //! pause that doubles with each failure, and given up after [`FAILURES_MAX`]. A banned address is
 //! remembered and never tried or accepted.
 
@@ -24,11 +25,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(15);
 /// Pause before an address is tried again that we talked to.
 const REVISIT_AFTER: Duration = Duration::from_mins(1);
 
+/// Who told us of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Whoever runs the session.
+    Embedder,
+    /// A tracker, which may say anything.
+    Tracker,
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     addresses: BTreeMap<SocketAddr, Entry>,
-    fresh: VecDeque<SocketAddr>,
+    /// For each origin.
+    fresh: [VecDeque<SocketAddr>; 2],
+    /// Whose turn it is: the place of an origin in `fresh`.
+    turn: usize,
     later: BTreeSet<(Instant, SocketAddr)>,
     banned: BTreeSet<IpAddr>,
 }
@@ -48,24 +61,40 @@ enum Place {
 }
 
 impl Known {
-    /// Takes an address in. Returns whether it is new.
-    pub(crate) fn add(&mut self, address: SocketAddr) -> bool {
+    /// Takes an address in. Returns whether it is new. When there is no room, one that a tracker
+    /// named last makes room for one that the embedder names.
+    pub(crate) fn add(&mut self, address: SocketAddr, from: Origin) -> bool {
         let address = canonical(address);
         let useless = address.port() == 0
             || address.ip().is_unspecified()
             || address.ip().is_multicast()
             || self.banned.contains(&address.ip());
-        if useless || self.addresses.len() >= KNOWN_MAX || self.addresses.contains_key(&address) {
+        if useless || self.addresses.contains_key(&address) {
             return false;
         }
+        if self.addresses.len() >= KNOWN_MAX {
+            let last = match from {
+                Origin::Embedder => self.fresh[Origin::Tracker as usize].pop_back(),
+                Origin::Tracker => None,
+            };
+            let Some(last) = last else { return false };
+            self.addresses.remove(&last);
+        }
         self.addresses.insert(address, Entry { failures: 0, place: Place::Fresh });
-        self.fresh.push_back(address);
+        self.fresh[from as usize].push_back(address);
         true
+    }
+
+    /// The next address that was never tried.
+    fn next_fresh(&mut self) -> Option<SocketAddr> {
+        let turn = self.turn;
+        self.turn = 1 - turn;
+        self.fresh[turn].pop_front().or_else(|| self.fresh[1 - turn].pop_front())
     }
 
     /// The next address to try, which is then in use.
     pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
-        let address = if let Some(address) = self.fresh.pop_front() {
+        let address = if let Some(address) = self.next_fresh() {
             address
         } else {
             let (at, address) = *self.later.first()?;
@@ -82,7 +111,7 @@ impl Known {
 
     /// When [`next`](Self::next) will have one; none if nobody is left to try.
     pub(crate) fn next_at(&self, now: Instant) -> Option<Instant> {
-        if !self.fresh.is_empty() {
+        if self.has_fresh() {
             return Some(now);
         }
         self.later.first().map(|(at, _)| *at)
@@ -121,7 +150,9 @@ impl Known {
         let address = canonical(address);
         if let Some(entry) = self.addresses.remove(&address) {
             match entry.place {
-                Place::Fresh => self.fresh.retain(|fresh| *fresh != address),
+                Place::Fresh => {
+                    self.fresh.iter_mut().for_each(|fresh| fresh.retain(|it| *it != address));
+                }
                 Place::Later(at) => {
                     self.later.remove(&(at, address));
                 }
@@ -135,7 +166,7 @@ impl Known {
         let ip = ip.to_canonical();
         let theirs = |address: &SocketAddr| address.ip() == ip;
         self.addresses.retain(|address, _| !theirs(address));
-        self.fresh.retain(|address| !theirs(address));
+        self.fresh.iter_mut().for_each(|fresh| fresh.retain(|address| !theirs(address)));
         self.later.retain(|(_, address)| !theirs(address));
         if self.banned.len() >= BANNED_MAX {
             self.banned.pop_first();
@@ -153,7 +184,11 @@ impl Known {
 
     /// Whether [`next`](Self::next) may ever have one again.
     pub(crate) fn has_candidates(&self) -> bool {
-        !self.fresh.is_empty() || !self.later.is_empty()
+        self.has_fresh() || !self.later.is_empty()
+    }
+
+    fn has_fresh(&self) -> bool {
+        self.fresh.iter().any(|fresh| !fresh.is_empty())
     }
 }
 
@@ -164,6 +199,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, last], 1000))
@@ -176,18 +212,33 @@ mod tests {
     #[test]
     fn addresses_are_tried_in_order_and_once() {
         let mut known = Known::default();
-        assert!(known.add(address(1)) && known.add(address(2)));
-        assert!(!known.add(address(1)));
+        assert!(known.add(address(1), Origin::Tracker) && known.add(address(2), Origin::Tracker));
+        assert!(!known.add(address(1), Origin::Tracker));
         assert_eq!(known.next(at(0)), Some(address(1)));
-        assert!(!known.add(address(1)));
+        assert!(!known.add(address(1), Origin::Tracker));
         assert_eq!(known.next(at(0)), Some(address(2)));
         assert_eq!(known.next(at(0)), None);
     }
 
     #[test]
+    fn many_addresses_of_a_tracker_neither_delay_nor_displace_what_the_embedder_names() {
+        let mut known = Known::default();
+        let many = |number: usize| {
+            let [.., high, low] = number.to_be_bytes();
+            SocketAddr::from(([198, 18, high, low], 1000))
+        };
+        let taken = (0..2 * KNOWN_MAX).filter(|at| known.add(many(*at), Origin::Tracker)).count();
+        assert_eq!(taken, KNOWN_MAX);
+        assert!(known.add(address(1), Origin::Embedder) && known.add(address(2), Origin::Embedder));
+        assert_eq!(known.len(), KNOWN_MAX);
+        let first: Vec<_> = (0..4).filter_map(|_| known.next(at(0))).collect();
+        assert_eq!(first, [address(1), many(0), address(2), many(1)]);
+    }
+
+    #[test]
     fn failures_make_the_pauses_longer_and_then_end_it() {
         let mut known = Known::default();
-        known.add(address(1));
+        known.add(address(1), Origin::Tracker);
         let mut now = at(0);
         let mut tries = 0;
         while let Some(next) = known.next_at(now) {
@@ -204,19 +255,19 @@ mod tests {
     #[test]
     fn a_banned_address_is_gone_on_every_port() {
         let mut known = Known::default();
-        known.add(address(1));
+        known.add(address(1), Origin::Tracker);
         known.ban(address(1).ip());
         assert_eq!(known.next(at(0)), None);
-        assert!(!known.add(SocketAddr::new(address(1).ip(), 7)));
+        assert!(!known.add(SocketAddr::new(address(1).ip(), 7), Origin::Embedder));
         let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().expect("an address");
-        assert!(known.is_banned(mapped.ip()) && !known.add(mapped));
+        assert!(known.is_banned(mapped.ip()) && !known.add(mapped, Origin::Embedder));
     }
 
     #[test]
     fn addresses_that_cannot_be_peers_are_not_taken() {
         let mut known = Known::default();
         for text in ["0.0.0.0:1", "192.0.2.1:0", "224.0.0.1:1", "[::]:1"] {
-            assert!(!known.add(text.parse().expect("an address")), "{text}");
+            assert!(!known.add(text.parse().expect("an address"), Origin::Tracker), "{text}");
         }
     }
 }

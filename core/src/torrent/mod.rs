@@ -38,6 +38,7 @@ use self::choker::{Candidate, Choker, ROUND, RoundRobin, TitForTat};
 pub(crate) use self::content::Hashed;
 use self::content::{Content, Settled};
 use self::known::Known;
+pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::{Resume, resume_name};
 use crate::bitfield::Bitfield;
@@ -200,7 +201,7 @@ impl Torrent {
         let stream = |label| cx.seed.stream(label, u64::from(id_number(id)));
         let mut known = Known::default();
         for peer in &add.peers {
-            known.add(*peer);
+            known.add(*peer, Origin::Embedder);
         }
         let hash = info.swarm_hash();
         let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
@@ -502,9 +503,10 @@ impl Torrent {
     pub(crate) fn add_addresses(
         &mut self,
         addresses: impl IntoIterator<Item = core::net::SocketAddr>,
+        from: Origin,
         cx: &mut Cx,
     ) -> usize {
-        let new = addresses.into_iter().filter(|address| self.known.add(*address)).count();
+        let new = addresses.into_iter().filter(|address| self.known.add(*address, from)).count();
         self.arm(cx);
         new
     }

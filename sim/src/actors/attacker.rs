@@ -65,7 +65,8 @@ pub struct Counters {
     pub fired: u64,
 }
 
-/// See the [module](self).
+/// A peer that means no good, of one [`Kind`]: dials its targets again and again, takes in who dials
+/// it, and counts what it does.
 #[derive(Debug)]
 pub struct Attacker {
     kind: Kind,

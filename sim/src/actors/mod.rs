@@ -8,7 +8,10 @@
 //!   messages.
 //! - [`Attacker`]s, one [`Kind`] for each thing that strangers do to a swarm, with counters that
 //!   prove that it was done. [`Mix`] draws up a crowd: `"10 % poisoner, 5 % slow-loris"`.
+//! - [`LyingTracker`], and [`AnnounceLog`], a tracker that is honest and holds its peers to the
+//!   rules.
 
+mod announce_log;
 mod attacker;
 mod drains;
 mod floods;
@@ -16,10 +19,13 @@ mod idlers;
 mod kind;
 mod liars;
 mod links;
+mod lying_tracker;
 mod mix;
-mod puppet;
+pub mod puppet;
 
+pub use announce_log::{ANNOUNCES_MAX, AnnounceLog, Announced, Rule, Violation};
 pub use attacker::{Attacker, CONNECTIONS_MAX, Counters, REDIAL_AFTER, Setup};
 pub use kind::{Kind, UnknownKind};
+pub use lying_tracker::{Lie, LyingTracker, MANY_PEERS, UnknownLie};
 pub use mix::{Mix, MixError, Share};
 pub use puppet::{Conn, Puppet, PuppetConfig, RECORDS_MAX, Received};
