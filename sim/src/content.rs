@@ -76,6 +76,16 @@ impl Library {
         })
     }
 
+    /// Whether `bytes` are the true ones of that place: by address, and where that does not tell (a
+    /// receiver copies small fragments), by value.
+    pub fn is_true(&self, bytes: &[u8], at: Span) -> bool {
+        self.locate(bytes) == Some(at)
+            || usize::try_from(at.offset).is_ok_and(|start| {
+                let true_bytes = self.bytes(at.content).get(start..);
+                true_bytes.is_some_and(|true_bytes| true_bytes.starts_with(bytes))
+            })
+    }
+
     /// Takes `state` over `bytes`. True blocks are hashed once; everything else each time.
     pub fn hash(&mut self, state: &mut HashState, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -127,6 +137,10 @@ mod tests {
         assert_eq!(library.locate(&copy), None);
         assert_eq!(library.locate(&[]), None);
         assert_eq!(library.find("content"), Some(id));
+        let place = Span { content: id, offset: 20_000 };
+        assert!(library.is_true(&slice, place) && library.is_true(&copy, place));
+        assert!(!library.is_true(&slice, Span { offset: 20_001, ..place }));
+        assert!(!library.is_true(&slice, Span { offset: 99_000, ..place }));
     }
 
     #[test]

@@ -312,9 +312,8 @@ impl Image {
         }
         let truth = self.content.map(|id| (id, library.bytes(id)));
         let mut writer = Writer { blocks: &mut self.blocks, layer, layout, truth };
-        let is_true = |part: &[u8], at| {
-            let here = truth.map(|(content, _)| Span { content, offset: at });
-            here.is_some() && library.locate(part) == here
+        let is_true = |part: &[u8], offset| {
+            truth.is_some_and(|(content, _)| library.is_true(part, Span { content, offset }))
         };
         let (mut at, mut parts) = (offset, data.parts());
         while let [part, rest @ ..] = parts {

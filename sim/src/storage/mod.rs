@@ -517,27 +517,36 @@ impl Disk {
     }
 }
 
-/// Takes a hash over bytes in memory. Parts that are neighbours in the library are taken as one, so
-/// that a true block that came in pieces is one that is known.
+/// Takes a hash over bytes in memory. If they are true, they are taken as one slice of the library,
+/// so that blocks that came in pieces are known too.
 fn hash(state: &mut HashState, data: &Chunks, library: &mut Library) {
-    let mut parts = data.parts();
-    while let [part, rest @ ..] = parts {
-        parts = rest;
-        let beginning = if rest.is_empty() { None } else { library.locate(part) };
-        let Some(Span { content, offset }) = beginning else {
-            library.hash(state, part);
-            continue;
-        };
-        let mut end = offset + part.len() as u64;
-        while let [part, rest @ ..] = parts
-            && library.locate(part) == Some(Span { content, offset: end })
-        {
-            end += part.len() as u64;
-            parts = rest;
+    match whole(data, library) {
+        Some(whole) => library.hash(state, &whole),
+        None => {
+            for part in data.parts() {
+                library.hash(state, part);
+            }
         }
-        let whole = library.bytes(content).slice(offset as usize..end as usize);
-        library.hash(state, &whole);
     }
+}
+
+/// The slice of the library that says the same as `data`, if one of its parts tells where it is.
+fn whole(data: &Chunks, library: &Library) -> Option<Bytes> {
+    let mut before = 0;
+    let place = data.parts().iter().find_map(|part| {
+        let found = library.locate(part);
+        before += if found.is_none() { part.len() as u64 } else { 0 };
+        found
+    })?;
+    let start = place.offset.checked_sub(before)?;
+    let mut at = start;
+    for part in data.parts() {
+        if !library.is_true(part, Span { offset: at, ..place }) {
+            return None;
+        }
+        at += part.len() as u64;
+    }
+    Some(library.bytes(place.content).slice(start as usize..at as usize))
 }
 
 /// The time of change of a file that is changed now: nanoseconds since 1970, if machines told it
