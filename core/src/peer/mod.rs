@@ -16,7 +16,9 @@ mod uploads;
 
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
-pub(crate) use uploads::{OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads};
+pub(crate) use uploads::{
+    INVALID_MAX, OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads,
+};
 
 use alloc::boxed::Box;
 use core::net::SocketAddr;

@@ -62,8 +62,8 @@ pub enum Misbehaviour {
     /// A request that is empty, too long, or outside its piece.
     #[error("asked for a range that does not exist")]
     BadRequest,
-    /// It asked for a piece that we do not have.
-    #[error("asked for a piece that we did not announce")]
+    /// It asked again and again for pieces that we do not have.
+    #[error("asked for pieces that we did not announce")]
     PieceNotOurs,
     /// It asked for far more at a time than we allow.
     #[error("asked for too much at a time")]

@@ -15,6 +15,10 @@ pub(crate) const QUEUE_MAX: u32 = 512;
 /// Requests that a peer may send beyond that before it is closed; they are rejected or dropped.
 pub(crate) const OVERFLOW_MAX: u32 = 4 * QUEUE_MAX;
 
+/// Requests for pieces that we do not have before a peer is closed. A few are honest: what was
+/// announced may have been lost since, or given up.
+pub(crate) const INVALID_MAX: u32 = 300;
+
 /// Longest range that may be asked for; larger ones are refused by all deployed clients too.
 pub(crate) const REQUEST_LEN_MAX: u32 = 128 * 1024;
 
@@ -32,6 +36,8 @@ pub(crate) struct Uploads {
     /// Requests that are being read, so that a cancel can still catch them.
     in_read: SmallVec<[BlockRequest; 16]>,
     pub(crate) overflow: u32,
+    /// Requests for pieces that we do not have.
+    pub(crate) invalid: u32,
 }
 
 impl Uploads {

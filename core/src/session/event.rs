@@ -13,6 +13,7 @@ use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
 use crate::peer::CloseReason;
+use crate::wire::BlockRequest;
 
 /// What a session can be asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,6 +153,16 @@ pub enum Event {
         address: SocketAddr,
         /// Why.
         reason: CloseReason,
+    },
+    /// A peer asked for a piece that we do not have. It is told so, and closed only if it does that
+    /// again and again.
+    InvalidRequest {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// Who.
+        address: SocketAddr,
+        /// What it asked for.
+        request: BlockRequest,
     },
     /// A peer sent corrupt data and will not be talked to again.
     PeerBanned(TorrentId, core::net::IpAddr),

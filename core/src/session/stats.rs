@@ -35,6 +35,8 @@ pub struct Stats {
     pub peers_accepted: u64,
     /// Connections closed because the peer broke the protocol.
     pub peers_misbehaved: u64,
+    /// Requests for pieces that we do not have.
+    pub invalid_requests: u64,
     /// Addresses banned for corrupt data.
     pub peers_banned: u64,
     /// Peers that were too slow with what we asked for.

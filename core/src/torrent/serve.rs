@@ -6,7 +6,8 @@ use bytes::Bytes;
 use super::{Phase, Torrent};
 use crate::ids::StreamId;
 use crate::machine::Job;
-use crate::peer::{CloseReason, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
+use crate::peer::{CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
+use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
 use crate::wire::{BlockRequest, Message, encode_piece_header};
@@ -45,7 +46,7 @@ impl Torrent {
             return Err(Misbehaviour::BadRequest.into());
         }
         if !self.picker.has(request.piece) {
-            return Err(Misbehaviour::PieceNotOurs.into());
+            return self.on_invalid_request(id, request, streams, cx);
         }
         if peer.uploaded > layout.total_len() * COPIES_PER_PEER + COPIES_SLACK {
             return Err(Misbehaviour::EndlessRequests.into());
@@ -63,6 +64,29 @@ impl Torrent {
                 peer.count_chatter(cx.now())?;
                 streams.send_message(id, &Message::Reject(request), cx);
             }
+        }
+        Ok(())
+    }
+
+    /// A request for a piece that we do not have: told, counted, rejected where that can be said.
+    fn on_invalid_request(
+        &self,
+        id: StreamId,
+        request: BlockRequest,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        let (address, fast) = (peer.address, peer.fast());
+        let uploads = Self::uploads_of(peer);
+        uploads.invalid += 1;
+        if uploads.invalid > INVALID_MAX {
+            return Err(Misbehaviour::PieceNotOurs.into());
+        }
+        cx.stats.invalid_requests += 1;
+        cx.event(Event::InvalidRequest { torrent: self.id, address, request });
+        if fast {
+            streams.send_message(id, &Message::Reject(request), cx);
         }
         Ok(())
     }
