@@ -43,6 +43,14 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// others, and it is asked for one block at a time until it delivers.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A peer that is unchoked and interested, and asks us, who are complete, for nothing for this long,
+/// holds a slot that others could use: it is closed. Time in which it was sent blocks counts from
+/// their end.
+pub const NO_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is judged again whether a peer may stay that neither side is interested in.
+pub const BORED_AGAIN: Duration = Duration::from_secs(10);
+
 /// Messages other than blocks and requests that a peer may send per second, on average, before it
 /// is closed; a burst of [`CHATTER_BURST`] is free.
 pub const CHATTER_PER_S: u32 = 200;
@@ -148,6 +156,10 @@ pub(crate) struct Peer {
     pub(crate) last_received: Instant,
     pub(crate) last_sent: Instant,
     pub(crate) last_block: Instant,
+    /// When it last asked for a block, got the end of one, or began to be able to ask.
+    pub(crate) asked_at: Instant,
+    /// When it is judged whether it may stay, if neither side is interested in the other.
+    pub(crate) bored_at: Instant,
     pub(crate) unchoked_at: Option<Instant>,
     pub(crate) choked_at: Option<Instant>,
     pub(crate) uploaded_at_unchoke: u64,
@@ -196,6 +208,8 @@ impl Peer {
             last_received: now,
             last_sent: now,
             last_block: now,
+            asked_at: now,
+            bored_at: now,
             unchoked_at: None,
             choked_at: None,
             uploaded_at_unchoke: 0,
@@ -238,17 +252,33 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether it could ask us for blocks, and wants some.
+    pub(crate) const fn may_ask(&self) -> bool {
+        self.interested_in_us && !self.we_choke
+    }
+
+    /// Whether neither side has anything for the other.
+    pub(crate) const fn is_bored(&self) -> bool {
+        !self.interested_in_us && !self.we_are_interested
+    }
+
     /// When this connection's own timer is due.
     pub(crate) fn deadline(&self) -> Instant {
         if !self.is_open() {
             return self.connected_at + HANDSHAKE_TIMEOUT;
         }
-        let alive =
+        let mut due =
             (self.last_received + INACTIVITY_TIMEOUT).min(self.last_sent + KEEP_ALIVE_INTERVAL);
         if self.outstanding() > 0 {
-            return alive.min(self.last_block + REQUEST_TIMEOUT);
+            due = due.min(self.last_block + REQUEST_TIMEOUT);
         }
-        alive
+        if self.may_ask() {
+            due = due.min(self.asked_at + NO_REQUEST_TIMEOUT);
+        }
+        if self.is_bored() {
+            due = due.min(self.bored_at);
+        }
+        due
     }
 }
 

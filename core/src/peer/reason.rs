@@ -128,6 +128,12 @@ pub enum LimitReached {
     /// Not a word for too long.
     #[error("silent for too long")]
     Inactivity,
+    /// It could ask for blocks, and did not for too long.
+    #[error("asked for nothing for too long")]
+    NoRequest,
+    /// Neither side had anything for the other for too long, and places are scarce.
+    #[error("of no use to each other, and places are scarce")]
+    NoInterest,
     /// It does not read what we send.
     #[error("does not read what is sent")]
     SendQueue,

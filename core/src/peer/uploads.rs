@@ -36,6 +36,8 @@ pub(crate) struct Uploads {
     /// Requests that are being read, so that a cancel can still catch them.
     in_read: SmallVec<[BlockRequest; 16]>,
     pub(crate) overflow: u32,
+    /// Blocks are among what was not sent yet.
+    pub(crate) unsent: bool,
     /// Requests for pieces that we do not have.
     pub(crate) invalid: u32,
 }

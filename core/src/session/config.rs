@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::PeerId;
 use crate::rng::Rng;
+use crate::time::Duration;
 
 /// Settings of a session. All have sensible defaults; change fields and hand it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Config {
     pub half_open_max: usize,
     /// Peers of one torrent that may download from us at a time, the optimistic ones included.
     pub upload_slots: usize,
+    /// How long a peer may stay that neither side is interested in, once two thirds of the places
+    /// are taken. Seconds.
+    pub no_interest_timeout_s: u32,
     /// Bytes per second that we receive from peers, over all torrents; none: no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes per second that we send to peers, over all torrents; none: no limit.
@@ -46,6 +50,7 @@ impl Default for Config {
             torrent_peers_max: 50,
             half_open_max: 30,
             upload_slots: 8,
+            no_interest_timeout_s: 600,
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             buffer_bytes_max: 24 * 1024 * 1024,
@@ -57,6 +62,10 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(crate) const fn no_interest_timeout(&self) -> Duration {
+        Duration::from_secs(self.no_interest_timeout_s as u64)
+    }
+
     /// Whether connections to this address may be made.
     pub(crate) const fn reaches(&self, address: IpAddr) -> bool {
         let unset = self.bind_v4.is_none() && self.bind_v6.is_none();

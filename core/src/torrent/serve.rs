@@ -52,6 +52,7 @@ impl Torrent {
             return Err(Misbehaviour::EndlessRequests.into());
         }
         let fast = peer.fast();
+        peer.asked_at = cx.now();
         let running = matches!(self.phase, Phase::Running);
         let taken = !peer.we_choke && running && Self::uploads_of(peer).push(request);
         if !taken {
@@ -162,6 +163,7 @@ impl Torrent {
             cx.scratch.extend_from_slice(&header);
             let header = cx.scratch.split().freeze();
             let sent = u64::from(request.length);
+            uploads.unsent = true;
             peer.uploaded += sent;
             self.uploaded += sent;
             self.up.add(cx.clock.now(), request.length as usize);
@@ -182,8 +184,10 @@ impl Torrent {
         peer.we_choke = choke;
         if !choke {
             peer.unchoked_at = Some(now);
+            peer.asked_at = now;
             peer.uploaded_at_unchoke = peer.uploaded;
             streams.send_message(id, &Message::Unchoke, cx);
+            streams.rearm(id, cx);
             return;
         }
         peer.choked_at = Some(now);

@@ -6,7 +6,10 @@ use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
-use crate::peer::{CloseReason, Have, Misbehaviour, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads};
+use crate::peer::{
+    BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT, Pipeline,
+    REQUEST_TIMEOUT, Refusal, Uploads,
+};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -34,6 +37,7 @@ impl Torrent {
         let now = cx.now();
         peer.last_received = now;
         peer.last_block = now;
+        peer.bored_at = now + cx.config.no_interest_timeout();
         peer.suspect = self.blame.is_suspect(address.ip());
         cx.stats.peers_connected += 1;
         if reserved.extension_protocol() {
@@ -107,10 +111,16 @@ impl Torrent {
                 self.fill(id, streams, cx);
             }
             Message::Interested => {
+                if !peer.interested_in_us {
+                    peer.asked_at = cx.now();
+                }
                 peer.interested_in_us = true;
                 self.offer_slot(id, streams, cx);
             }
             Message::NotInterested => {
+                if peer.interested_in_us {
+                    peer.bored_at = cx.now() + cx.config.no_interest_timeout();
+                }
                 peer.interested_in_us = false;
                 if !peer.we_choke {
                     Self::set_choked(id, true, streams, cx);
@@ -278,9 +288,14 @@ impl Torrent {
         peer.wanted_piece = wanted.map(|piece| piece.0);
         if peer.we_are_interested != wanted.is_some() {
             peer.we_are_interested = wanted.is_some();
-            let message =
-                if wanted.is_some() { Message::Interested } else { Message::NotInterested };
+            let message = if wanted.is_some() {
+                Message::Interested
+            } else {
+                peer.bored_at = cx.now() + cx.config.no_interest_timeout();
+                Message::NotInterested
+            };
             streams.send_message(id, &message, cx);
+            streams.rearm(id, cx);
         }
     }
 
@@ -484,7 +499,7 @@ impl Torrent {
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         if now >= peer.last_received + crate::peer::INACTIVITY_TIMEOUT {
-            return Err(crate::peer::LimitReached::Inactivity.into());
+            return Err(LimitReached::Inactivity.into());
         }
         if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
             if !peer.snubbed {
@@ -497,12 +512,43 @@ impl Torrent {
             // Others come first; it is asked again for a block at a time with the next refill.
             self.give_up_requests(id, true, streams, cx);
         }
+        self.judge_idleness(id, streams, cx)?;
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         if now >= peer.last_sent + crate::peer::KEEP_ALIVE_INTERVAL {
             peer.last_sent = now;
             streams.send_message(id, &Message::KeepAlive, cx);
         }
         streams.rearm(id, cx);
+        Ok(())
+    }
+
+    /// A peer that holds a slot and does not use it, or a place that others need, has to go.
+    fn judge_idleness(
+        &self,
+        id: StreamId,
+        streams: &mut Streams,
+        cx: &Cx,
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let idle = streams.get(id).is_some_and(|stream| stream.send.is_empty());
+        let connections = streams.peer_count();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if peer.may_ask() && now >= peer.asked_at + NO_REQUEST_TIMEOUT {
+            let owed = peer.uploads.as_ref().is_some_and(|uploads| uploads.len() > 0);
+            if idle && !owed && self.picker.is_finished() {
+                return Err(LimitReached::NoRequest.into());
+            }
+            peer.asked_at = now;
+        }
+        if peer.is_bored() && now >= peer.bored_at {
+            let scarce = |used: usize, max: usize| used >= max - max / 3;
+            if scarce(connections, cx.config.peers_max)
+                || scarce(self.peers.len(), cx.config.torrent_peers_max)
+            {
+                return Err(LimitReached::NoInterest.into());
+            }
+            peer.bored_at = now + BORED_AGAIN;
+        }
         Ok(())
     }
 
