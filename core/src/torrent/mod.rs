@@ -573,6 +573,8 @@ impl Torrent {
                 ) => {
                     self.known.forget(address);
                 }
+                // That was us: whoever starts the torrent again wants its peers at once.
+                CloseReason::Local(LocalReason::TorrentStopped) => self.known.put_back(address),
                 _ if open => self.known.ended(address, cx.now()),
                 _ => self.known.failed(address, cx.now()),
             }
