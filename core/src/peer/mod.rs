@@ -10,10 +10,12 @@
 //! pieces and no policy. What the messages mean for a torrent is `torrent::transfer`'s part.
 //! BEP 3, BEP 6 (Fast extension), BEP 10 (extension protocol).
 
+mod allowed;
 mod pipeline;
 mod reason;
 mod uploads;
 
+pub(crate) use allowed::{ALLOWED_MAX, Allowed, allowed_set};
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
 pub(crate) use uploads::{
@@ -46,7 +48,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A peer that is unchoked and interested, and asks us, who are complete, for nothing for this long,
 /// holds a slot that others could use: it is closed. Time in which it was sent blocks counts from
 /// their end.
-pub const NO_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub const NO_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often it is judged again whether a peer may stay that neither side is interested in.
 pub const BORED_AGAIN: Duration = Duration::from_secs(10);
@@ -140,6 +142,8 @@ pub(crate) struct Peer {
 
     pub(crate) pipeline: Option<Box<Pipeline>>,
     pub(crate) uploads: Option<Box<Uploads>>,
+    /// Pieces that it lets us ask for while it chokes us (BEP 6).
+    pub(crate) allowed: Option<Box<Allowed>>,
     /// Name and version that it gives itself (BEP 10).
     pub(crate) client: Option<Box<str>>,
     /// Requests that it allows to be outstanding (BEP 10, `reqq`).
@@ -196,6 +200,7 @@ impl Peer {
             upload_only: false,
             pipeline: None,
             uploads: None,
+            allowed: None,
             client: None,
             request_queue: REQUEST_QUEUE_DEFAULT,
             received: Rate::new(now),

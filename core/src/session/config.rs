@@ -23,6 +23,10 @@ pub struct Config {
     pub half_open_max: usize,
     /// Peers of one torrent that may download from us at a time, the optimistic ones included.
     pub upload_slots: usize,
+    /// Pieces that a peer may fetch while it is choked, so that it has something to give (BEP 6);
+    /// at most a hundred. They are served beside the upload slots, which is why there are none
+    /// unless asked for.
+    pub allowed_fast_pieces: u32,
     /// How long a peer may stay that neither side is interested in, once two thirds of the places
     /// are taken. Seconds.
     pub no_interest_timeout_s: u32,
@@ -50,6 +54,7 @@ impl Default for Config {
             torrent_peers_max: 50,
             half_open_max: 30,
             upload_slots: 8,
+            allowed_fast_pieces: 0,
             no_interest_timeout_s: 600,
             down_bytes_per_s: None,
             up_bytes_per_s: None,

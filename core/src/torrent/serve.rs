@@ -6,7 +6,10 @@ use bytes::Bytes;
 use super::{Phase, Torrent};
 use crate::ids::StreamId;
 use crate::machine::Job;
-use crate::peer::{CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
+use crate::peer::{
+    Allowed, CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run,
+    allowed_set,
+};
 use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
@@ -54,7 +57,9 @@ impl Torrent {
         let fast = peer.fast();
         peer.asked_at = cx.now();
         let running = matches!(self.phase, Phase::Running);
-        let taken = !peer.we_choke && running && Self::uploads_of(peer).push(request);
+        let choked = peer.we_choke;
+        let uploads = Self::uploads_of(peer);
+        let taken = running && (!choked || uploads.allows(request)) && uploads.push(request);
         if !taken {
             // A request that crossed our choke is dropped, or rejected where that can be said.
             let uploads = Self::uploads_of(peer);
@@ -192,16 +197,39 @@ impl Torrent {
         }
         peer.choked_at = Some(now);
         let fast = peer.fast();
-        let mut dropped = smallvec::SmallVec::<[BlockRequest; 16]>::new();
-        if let Some(uploads) = &mut peer.uploads {
-            dropped.extend(uploads.drain());
-        }
+        let uploads = peer.uploads.as_mut();
+        let dropped = uploads.map(|uploads| uploads.drop_choked()).unwrap_or_default();
         streams.send_message(id, &Message::Choke, cx);
         if fast {
             for request in dropped {
                 streams.send_message(id, &Message::Reject(request), cx);
             }
         }
+    }
+
+    /// Tells a peer once which pieces it may ask for while it is choked (BEP 6): those of its set
+    /// that it does not have.
+    pub(super) fn offer_allowed(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let count = cx.config.allowed_fast_pieces;
+        let Some(peer) = streams.peer_mut(id) else { return };
+        if count == 0 || !peer.fast() || peer.upload_only || Self::uploads_of(peer).told_allowed {
+            return;
+        }
+        let layout = self.picker.layout();
+        let set = allowed_set(peer.address.ip(), &self.hash, layout.pieces(), count);
+        let theirs = peer.have.pieces();
+        let offer: Allowed = set
+            .iter()
+            .filter(|piece| !theirs.contains(piece.0))
+            .map(|piece| (*piece, layout.piece_len(*piece)))
+            .collect();
+        for (piece, _) in &offer {
+            streams.send_message(id, &Message::AllowedFast(*piece), cx);
+        }
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let uploads = Self::uploads_of(peer);
+        uploads.told_allowed = true;
+        uploads.allowed = offer;
     }
 
     /// A peer is interested: it need not wait for the next round if a slot is free.

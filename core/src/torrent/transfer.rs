@@ -1,14 +1,14 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
-use super::picker::{BlockId, PickOptions, Pieces, Received};
+use super::picker::{BlockId, PickOptions, Picker, Pieces, Received};
 use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
 use crate::peer::{
-    BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT, Pipeline,
-    REQUEST_TIMEOUT, Refusal, Uploads,
+    ALLOWED_MAX, BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT,
+    Peer, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads,
 };
 use crate::session::Event;
 use crate::session::cx::Cx;
@@ -94,8 +94,8 @@ impl Torrent {
             Message::KeepAlive
             | Message::Port(_)
             | Message::Suggest(_)
-            | Message::AllowedFast(_)
             | Message::Unknown { .. } => {}
+            Message::AllowedFast(piece) => self.on_allowed_fast(id, piece, streams, cx)?,
             Message::Choke => {
                 peer.choking_us = true;
                 // With the Fast extension each request is rejected by itself (BEP 6).
@@ -116,6 +116,7 @@ impl Torrent {
                 }
                 peer.interested_in_us = true;
                 self.offer_slot(id, streams, cx);
+                self.offer_allowed(id, streams, cx);
             }
             Message::NotInterested => {
                 if peer.interested_in_us {
@@ -299,6 +300,29 @@ impl Torrent {
         }
     }
 
+    /// A piece that we may ask for while we are choked (BEP 6).
+    fn on_allowed_fast(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        if piece.0 >= self.picker.layout().pieces() {
+            return Err(Misbehaviour::NoSuchPiece(piece.0).into());
+        }
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if !peer.fast() || !self.picker.is_wanted(piece) || self.picker.has(piece) {
+            return Ok(());
+        }
+        let allowed = peer.allowed.get_or_insert_default();
+        if allowed.len() < ALLOWED_MAX && allowed.iter().all(|(known, _)| *known != piece) {
+            allowed.push((piece, self.picker.layout().piece_len(piece)));
+            self.fill(id, streams, cx);
+        }
+        Ok(())
+    }
+
     // Fetching.
 
     /// Asks a peer for as many blocks as it should have outstanding.
@@ -308,9 +332,15 @@ impl Torrent {
         }
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return };
-        if !peer.is_open() || peer.choking_us || !peer.we_are_interested {
+        if !peer.is_open() || !peer.we_are_interested {
             return;
         }
+        let only = if peer.choking_us {
+            let Some(pieces) = Self::allowed_pieces(peer, &self.picker) else { return };
+            Some(pieces)
+        } else {
+            None
+        };
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
@@ -331,7 +361,11 @@ impl Torrent {
         };
         let mut picked = core::mem::take(&mut self.picked);
         picked.clear();
-        self.picker.pick(id, peer.have.pieces(), room, &how, &mut picked);
+        let pieces = match &only {
+            Some(only) => Pieces::Words(only.words()),
+            None => peer.have.pieces(),
+        };
+        self.picker.pick(id, pieces, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
         }
@@ -351,6 +385,22 @@ impl Torrent {
             streams.send(id, requests, &mut cx.out);
             streams.rearm(id, cx);
         }
+    }
+
+    /// What we may ask a peer for that chokes us, if there is anything left of it.
+    fn allowed_pieces(peer: &mut Peer, picker: &Picker) -> Option<Bitfield> {
+        let allowed = peer.allowed.as_mut()?;
+        allowed.retain(|(piece, _)| picker.is_wanted(*piece) && !picker.has(*piece));
+        if allowed.is_empty() {
+            peer.allowed = None;
+            return None;
+        }
+        let theirs = peer.have.pieces();
+        let mut pieces = Bitfield::new(picker.layout().pieces());
+        for (piece, _) in allowed.iter().filter(|(piece, _)| theirs.contains(piece.0)) {
+            pieces.set(piece.0);
+        }
+        Some(pieces).filter(|pieces| !pieces.none())
     }
 
     /// Offers free blocks to every peer that could take some.
@@ -448,6 +498,10 @@ impl Torrent {
         let Some(pipeline) = &mut peer.pipeline else { return };
         if pipeline.withdrawn(block) {
             let idle = peer.choking_us && pipeline.len() == 0;
+            // Allowed or not: it will not have it.
+            if let Some(allowed) = peer.allowed.as_mut().filter(|_| peer.choking_us) {
+                allowed.retain(|(piece, _)| *piece != request.piece);
+            }
             cx.memory.unrequest(request.length);
             self.picker.abort(block, id);
             if idle {
@@ -534,7 +588,7 @@ impl Torrent {
         let connections = streams.peer_count();
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         if peer.may_ask() && now >= peer.asked_at + NO_REQUEST_TIMEOUT {
-            let owed = peer.uploads.as_ref().is_some_and(|uploads| uploads.len() > 0);
+            let owed = peer.uploads.as_ref().is_some_and(|uploads| !uploads.is_empty());
             if idle && !owed && self.picker.is_finished() {
                 return Err(LimitReached::NoRequest.into());
             }
@@ -558,7 +612,7 @@ impl Torrent {
     }
 
     /// The requests that a peer has outstanding with us, kept from its first one on.
-    pub(super) fn uploads_of(peer: &mut crate::peer::Peer) -> &mut Uploads {
+    pub(super) fn uploads_of(peer: &mut Peer) -> &mut Uploads {
         peer.uploads.get_or_insert_with(Default::default)
     }
 }
