@@ -94,6 +94,11 @@ impl Disk {
         self.full_at = bytes.map(|bytes| self.bytes_written + bytes);
     }
 
+    /// Forgets which torrents are open, as a crash does.
+    pub fn close_all(&mut self) {
+        self.open.clear();
+    }
+
     /// Bytes written so far.
     pub const fn bytes_written(&self) -> u64 {
         self.bytes_written

@@ -9,6 +9,7 @@
 pub mod actors;
 pub mod content;
 pub mod disk;
+pub mod flow;
 pub mod net;
 pub mod swarm;
 pub mod time;

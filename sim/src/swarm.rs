@@ -182,7 +182,13 @@ impl Swarm {
 
     /// Nobody yet, around this torrent and its content.
     pub fn of(metainfo: Arc<Metainfo>, content: Bytes) -> Self {
-        let net = Net::new(Duration::from_millis(20));
+        Self::on(Net::new(Duration::from_millis(20)), metainfo, content)
+    }
+
+    /// Nobody yet, on this network, around this torrent and its content.
+    pub fn on(mut net: Net<Node>, metainfo: Arc<Metainfo>, content: Bytes) -> Self {
+        let key = metainfo.info().swarm_hash().to_string();
+        net.library_mut().add(&key, content.clone());
         Self { net, metainfo, content, peers: Vec::new() }
     }
 
@@ -310,10 +316,12 @@ impl Swarm {
     /// step, when all events are in.
     pub fn run(&mut self, seconds: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.net.now() + Duration::from_secs(seconds);
+        let mut recent = Vec::new();
         loop {
-            for (host, peer) in self.peers.iter_mut().enumerate() {
-                while let Some(event) = self.net.poll_event(host) {
-                    peer.events.push(event);
+            self.net.take_recent(&mut recent);
+            for host in &recent {
+                while let Some(event) = self.net.poll_event(*host) {
+                    self.peers[*host].events.push(event);
                 }
             }
             if done(self) {

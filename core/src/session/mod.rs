@@ -39,6 +39,8 @@ use crate::machine::{Application, Listen, Output};
 use crate::peer::{CloseReason, LocalReason};
 use crate::rng::Seed;
 use crate::time::{Instant, UnixTime};
+use crate::torrent::choker::Choker;
+use crate::torrent::picker::Order;
 use crate::torrent::resume::Resume;
 use crate::torrent::{AfterStop, Phase, Torrent, Upward};
 use crate::tracker::client::Config as TrackersConfig;
@@ -150,6 +152,26 @@ impl Session {
             buffered_bytes: self.cx.memory.held(),
             ..self.cx.stats.clone()
         }
+    }
+
+    /// Hands a torrent's upload slots out by policies of one's own from the next round on: one for
+    /// while we fetch, one for while we seed. Returns whether there is such a torrent. A trace does
+    /// not hold this; set the same before a replay.
+    pub fn set_chokers(
+        &mut self,
+        id: TorrentId,
+        leeching: Box<dyn Choker>,
+        seeding: Box<dyn Choker>,
+    ) -> bool {
+        let torrent = self.torrents.get_mut(id);
+        torrent.map(|torrent| torrent.set_chokers(leeching, seeding)).is_some()
+    }
+
+    /// Begins a torrent's pieces in this order from now on. Returns whether there is such a
+    /// torrent. A trace does not hold this; set the same before a replay.
+    pub fn set_order(&mut self, id: TorrentId, order: Order) -> bool {
+        let torrent = self.torrents.get_mut(id);
+        torrent.map(|torrent| torrent.picker.set_order(order)).is_some()
     }
 
     /// What this session is set to.

@@ -1,6 +1,6 @@
 //! Whom to serve.
 //!
-//! A [`Choker`] is asked every [`ROUND`] (and at once when a slot falls empty): it gets the peers
+//! A [`Choker`] is asked every [`ROUND`] (and at once when a turn is over): it gets the peers
 //! as they are and says which of them to unchoke; all others are to be choked. It owns nothing but
 //! its own memory of optimistic unchokes. Measuring rates, calling a peer snubbed and sending the
 //! messages is the torrent's.
@@ -116,6 +116,12 @@ pub trait Choker: Send + fmt::Debug {
     /// none twice, only interested ones. All others are to be choked. `peers` come in any order,
     /// each once; only those in there are remembered.
     fn unchoke(&mut self, now: Instant, peers: &[Candidate], slots: usize, out: &mut Vec<StreamId>);
+
+    /// Bytes of payload after which a peer has had its turn: the choker is then asked at once, and
+    /// not only in the next round.
+    fn quantum(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// While we fetch: slots for those that send us most, and an optimistic one (one in
@@ -235,6 +241,10 @@ impl Choker for RoundRobin {
         ranked.sort_unstable();
         out.clear();
         out.extend(ranked.iter().take(slots).map(|(.., id)| *id));
+    }
+
+    fn quantum(&self) -> u64 {
+        self.quota
     }
 }
 

@@ -148,8 +148,8 @@ pub(crate) enum AfterStop {
 
 #[derive(Debug)]
 struct Policy {
-    leeching: TitForTat,
-    seeding: FastestUpload,
+    leeching: Box<dyn Choker>,
+    seeding: Box<dyn Choker>,
     candidates: Vec<Candidate>,
     chosen: Vec<StreamId>,
 }
@@ -217,8 +217,8 @@ impl Torrent {
             content: Content::default(),
             blame: Blame::default(),
             choker: Policy {
-                leeching: TitForTat::new(stream("choker")),
-                seeding: FastestUpload::new(stream("seeding choker")),
+                leeching: Box::new(TitForTat::new(stream("choker"))),
+                seeding: Box::new(FastestUpload::new(stream("seeding choker"))),
                 candidates: Vec::new(),
                 chosen: Vec::new(),
             },
@@ -754,6 +754,23 @@ impl Torrent {
 
     // Choking.
 
+    /// Hands upload slots out by other policies from the next round on: one for while we fetch, one
+    /// for while we seed.
+    pub(crate) fn set_chokers(&mut self, leeching: Box<dyn Choker>, seeding: Box<dyn Choker>) {
+        self.choker.leeching = leeching;
+        self.choker.seeding = seeding;
+    }
+
+    /// A peer was sent so much in its turn: if that was all, the others are judged at once.
+    fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
+        let seeding = self.picker.is_finished();
+        let policy = if seeding { &self.choker.seeding } else { &self.choker.leeching };
+        if sent >= policy.quantum() && self.rounds.choke > cx.now() {
+            self.rounds.choke = cx.now();
+            self.arm(cx);
+        }
+    }
+
     fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         let seeding = self.picker.is_finished();
@@ -773,8 +790,7 @@ impl Torrent {
             });
         }
         let mut chosen = core::mem::take(&mut self.choker.chosen);
-        let policy: &mut dyn Choker =
-            if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
+        let policy = if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
         policy.unchoke(now, &self.choker.candidates, cx.config.upload_slots, &mut chosen);
         chosen.sort_unstable();
         for at in 0..self.choker.candidates.len() {

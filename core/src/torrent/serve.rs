@@ -149,6 +149,7 @@ impl Torrent {
         let Some(uploads) = &mut peer.uploads else { return };
         uploads.reading = uploads.reading.saturating_sub(len as usize);
         let mut data = data.filter(|data| data.len() == len as usize);
+        let mut turn = 0;
         for request in run {
             let Some(peer) = streams.peer_mut(id) else { return };
             let Some(uploads) = &mut peer.uploads else { return };
@@ -173,9 +174,11 @@ impl Torrent {
             self.uploaded += sent;
             self.up.add(cx.clock.now(), request.length as usize);
             cx.stats.uploaded_bytes += sent;
+            turn = peer.uploaded - peer.uploaded_at_unchoke;
             streams.send(id, header, &mut cx.out);
             streams.send(id, block, &mut cx.out);
         }
+        self.end_turn(turn, cx);
         self.serve(id, streams, cx);
     }
 

@@ -1,0 +1,182 @@
+//! What befalls hosts and the ways between them: crashes, pauses, partitions, moves.
+
+use std::net::{IpAddr, SocketAddr};
+
+use teem_core::machine::{Input, Machine, SocketInput, StreamError, StreamInput};
+use teem_core::time::Duration;
+
+use super::agenda::{ConnectionId, What};
+use super::link::Access;
+use super::pipe::Mark;
+use super::{HostId, Net, jobs};
+use crate::time::Nanos;
+
+/// How a host goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process ends: its system closes its connections, and its disk keeps what was written.
+    Process,
+    /// The power goes: nobody is told, and what was not flushed may be lost.
+    Power,
+}
+
+impl<M: Machine> Net<M> {
+    /// A host goes down. Returns its machine, as it was; none if it was down.
+    pub fn crash(&mut self, id: HostId, how: Crash) -> Option<M> {
+        let machine = self.hosts[id].machine.take()?;
+        let host = &mut self.hosts[id];
+        host.dark = how == Crash::Power;
+        host.paused = false;
+        host.timer_at = Nanos::NEVER;
+        host.job_at = Nanos::NEVER;
+        host.jobs = jobs::Pending::default();
+        host.disk.close_all();
+        for address in std::mem::take(&mut host.listeners).into_values() {
+            self.listeners.remove(&address);
+        }
+        for address in std::mem::take(&mut host.sockets).into_values() {
+            self.sockets.remove(&address);
+        }
+        let streams = std::mem::take(&mut self.hosts[id].streams);
+        for (connection, side) in streams.into_values() {
+            let told = self.bury(connection, side);
+            self.drop_waiting(connection, side);
+            if told && how == Crash::Process {
+                self.enqueue_mark(connection, side, Mark::Reset);
+            }
+            self.forget(connection);
+        }
+        Some(machine)
+    }
+
+    /// A host that is down comes up again, with another machine on the disk that it has.
+    pub fn restart(&mut self, id: HostId, machine: M) {
+        self.hosts[id].dark = false;
+        self.start(id, machine);
+    }
+
+    /// A host stops to run, and its system goes on: what comes is kept for it.
+    pub fn pause(&mut self, id: HostId) {
+        self.hosts[id].paused = true;
+    }
+
+    /// A paused host runs again.
+    pub fn resume(&mut self, id: HostId) {
+        if !std::mem::take(&mut self.hosts[id].paused) {
+            return;
+        }
+        self.hosts[id].timer_at = Nanos::NEVER;
+        self.hosts[id].job_at = Nanos::NEVER;
+        self.rearm_jobs(id);
+        for (connection, side) in self.streams_of(id) {
+            self.deliver(connection, side);
+            self.send(connection, side);
+        }
+        self.touch(id);
+    }
+
+    /// A host gets another address. Its own connections are reset; the other ends are not told, and
+    /// nothing that they send arrives. What listened and was bound is there under the new address.
+    pub fn set_address(&mut self, id: HostId, ip: IpAddr) {
+        let old = std::mem::replace(&mut self.hosts[id].ip, ip);
+        if self.by_ip.get(&old) == Some(&id) {
+            self.by_ip.remove(&old);
+        }
+        self.by_ip.entry(ip).or_insert(id);
+        for (connection, side) in self.streams_of(id) {
+            if let Some(connection) = self.connections.get_mut(connection) {
+                connection.ends[usize::from(side)].gone = true;
+            }
+            let stream = self.connections.get(connection);
+            let stream = stream.and_then(|connection| connection.ends[usize::from(side)].stream);
+            self.bury(connection, side);
+            self.drop_waiting(connection, side);
+            self.forget(connection);
+            if let Some(stream) = stream {
+                self.hosts[id].streams.remove(&stream);
+                self.tell(id, stream, StreamInput::Closed(StreamError::Reset));
+            }
+        }
+        let moved = |address: SocketAddr| {
+            if address.ip() == old { SocketAddr::new(ip, address.port()) } else { address }
+        };
+        let listeners: Vec<_> =
+            self.hosts[id].listeners.iter().map(|(id, at)| (*id, *at)).collect();
+        for (listener, address) in listeners {
+            self.listeners.remove(&address);
+            self.listeners.insert(moved(address), (id, listener));
+            self.hosts[id].listeners.insert(listener, moved(address));
+        }
+        let sockets: Vec<_> = self.hosts[id].sockets.iter().map(|(id, at)| (*id, *at)).collect();
+        for (socket, address) in sockets {
+            self.sockets.remove(&address);
+            self.sockets.insert(moved(address), (id, socket));
+            self.hosts[id].sockets.insert(socket, moved(address));
+            if moved(address) != address {
+                let input = SocketInput::AddressChanged(moved(address));
+                self.input(id, Input::Socket(socket, input));
+            }
+        }
+    }
+
+    /// Attaches a host in another way from now on. Connections that exist keep their delay.
+    pub fn set_access(&mut self, id: HostId, access: Access) {
+        *self.topology.access_mut(id) = access;
+        self.flows.set_rates(id, access.up_bytes_per_s, access.down_bytes_per_s);
+        self.flows_unsettled = true;
+    }
+
+    /// From now on nothing gets from hosts of some groups (bits of [`Access::groups`]) to hosts of
+    /// others: calls and datagrams are lost, streams are held up. What is on its way arrives. Each
+    /// direction is cut by itself.
+    pub fn cut(&mut self, from: u64, to: u64) {
+        self.topology.cut(from, to);
+        for id in self.connections.keys().collect::<Vec<_>>() {
+            for side in 0..2 {
+                if self.is_cut(id, side) {
+                    self.stop_flow(id, side);
+                }
+            }
+        }
+    }
+
+    /// Takes back every [`cut`](Self::cut): what was held up goes on.
+    pub fn heal(&mut self) {
+        self.topology.heal();
+        for id in self.connections.keys().collect::<Vec<_>>() {
+            for side in 0..2 {
+                self.let_go(id, side);
+            }
+        }
+    }
+
+    fn is_cut(&self, id: ConnectionId, side: u8) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            let [one, other] = connection.ends.map(|end| end.host as HostId);
+            let (from, to) = if side == 0 { (one, other) } else { (other, one) };
+            self.topology.is_cut(from, to)
+        })
+    }
+
+    /// Sends what a partition held up on its way.
+    fn let_go(&mut self, id: ConnectionId, side: u8) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let number = connection.ends[usize::from(side)].pipe;
+        let arrival = self.now + Duration::from_nanos(connection.delay[usize::from(side)]);
+        let Some(pipe) = self.pipes.get_mut(number as usize) else { return };
+        let held = pipe.travelling.iter_mut().filter(|parcel| parcel.at == Nanos::NEVER);
+        for parcel in held {
+            parcel.at = arrival;
+        }
+        if pipe.travelling.front().is_some_and(|first| first.at == arrival) {
+            self.agenda.push(arrival, What::Arrive(id, side));
+        }
+        if !pipe.waiting.is_empty() && pipe.flow.is_none() {
+            self.start_flow(id, side);
+        }
+    }
+
+    fn streams_of(&self, id: HostId) -> Vec<(ConnectionId, u8)> {
+        self.hosts[id].streams.values().copied().collect()
+    }
+}

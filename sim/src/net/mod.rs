@@ -1,0 +1,722 @@
+//! A network in memory: hosts, streams and datagrams on one virtual clock.
+//!
+//! Time jumps exactly to what happens next: something arrives, a job is done, or a machine's
+//! [`Machine::poll_timeout`] has come. A host to which nothing happens costs nothing.
+//!
+//! What a byte goes through is the [`Fidelity`]'s; how hosts are attached is [`Access`], and what
+//! lies between them [`Topology`]. Streams keep their order and lose nothing: a loss is a delay.
+//! A receiver that does not read stops the sender ([`WINDOW`]).
+//!
+//! A host that is woken for its timers 1,000 times without time moving has a timer that does not
+//! advance: the run fails and names it.
+
+mod agenda;
+mod datagrams;
+mod digest;
+mod faults;
+mod jobs;
+mod link;
+mod pipe;
+mod streams;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use teem_core::ids::{JobId, ListenerId, Slab, SocketId, StreamId};
+use teem_core::machine::{
+    Application, Bind, Input, JobResult, Listen, ListenerInput, Machine, Output, SocketError,
+    SocketInput,
+};
+use teem_core::rng::Seed;
+use teem_core::time::{Duration, Instant, UnixTime};
+
+pub use self::faults::Crash;
+pub use self::link::{Access, Spread, Topology};
+
+use self::agenda::{Agenda, ConnectionId, Side, What};
+use self::datagrams::Datagrams;
+use self::digest::Digest;
+use self::pipe::{Connection, Pipe};
+use crate::content::Library;
+use crate::disk::Disk;
+use crate::flow::{FlowId, Flows};
+use crate::time::Nanos;
+
+/// Bytes of a stream that are on their way or not taken yet, per direction, in `message` fidelity.
+pub const WINDOW: usize = 256 * 1024;
+
+/// The same in `flow` fidelity, where rates and not windows hold a sender back.
+pub const FLOW_WINDOW: usize = 4 * 1024 * 1024;
+
+/// Bytes that a sender's system takes from it before they leave, in `flow` fidelity.
+pub const SEND_BUFFER: usize = 64 * 1024;
+
+/// Jobs of one host that are not completed.
+pub const JOBS_MAX: usize = 64;
+
+/// Times that a host may be woken without time moving.
+pub const WAKES_MAX: u32 = 1_000;
+
+/// What the clock on the wall says at [`Instant::ORIGIN`].
+pub const WALL: UnixTime = UnixTime(1_800_000_000);
+
+/// First of the ports that are given out.
+const EPHEMERAL: u16 = 49_152;
+
+/// Which host, in the order of [`Net::add`].
+pub type HostId = usize;
+
+/// How closely the network is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fidelity {
+    /// Everything takes its delay, whatever its size.
+    #[default]
+    Message,
+    /// Streams share the links of their hosts, max-min fairly.
+    Flow,
+}
+
+/// What a network is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct NetConfig {
+    /// How closely it is followed.
+    pub fidelity: Fidelity,
+    /// What lies between any two hosts, one way, on top of how they are attached.
+    pub between: Duration,
+    /// All the randomness that delays and losses are drawn from.
+    pub seed: Seed,
+}
+
+/// A host whose timer does not advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("host {host} was woken {WAKES_MAX} times at {at:?} for the timer \"{reason}\"")]
+pub struct Stuck {
+    /// Which host.
+    pub host: HostId,
+    /// When.
+    pub at: Instant,
+    /// The timer's name.
+    pub reason: &'static str,
+}
+
+/// What a network has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls of [`Machine::handle_input`].
+    pub events: u64,
+    /// Calls for a timer that was due.
+    pub timeouts: u64,
+    /// Bytes that machines gave to streams.
+    pub handed_bytes: u64,
+    /// Bytes that machines took from streams.
+    pub delivered_bytes: u64,
+    /// Bytes that nobody will ever take: their connection ended.
+    pub lost_bytes: u64,
+    /// Bytes on their way, sent or arrived and not taken.
+    pub in_flight_bytes: u64,
+    /// Datagrams that were sent.
+    pub datagrams: u64,
+    /// Of these, those that did not arrive.
+    pub datagrams_lost: u64,
+    /// Parcels of streams that were lost and sent again.
+    pub losses: u64,
+    /// Connections that were tried.
+    pub dials: u64,
+    /// Connections, datagrams and parcels that a partition held up.
+    pub cut: u64,
+    /// Deadlines that were still due after they had been handled.
+    pub late_deadlines: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Net<M> {
+    now: Nanos,
+    /// The same, as machines see it.
+    instant: Instant,
+    fidelity: Fidelity,
+    hosts: Vec<Host<M>>,
+    by_ip: BTreeMap<IpAddr, HostId>,
+    agenda: Agenda,
+    topology: Topology,
+    connections: Slab<ConnectionId, Connection>,
+    pipes: Vec<Pipe>,
+    free_pipes: Vec<u32>,
+    flows: Flows,
+    flow_owners: Vec<Option<(ConnectionId, Side)>>,
+    flows_changed: Vec<FlowId>,
+    flows_unsettled: bool,
+    datagrams: Datagrams,
+    listeners: BTreeMap<SocketAddr, (HostId, ListenerId)>,
+    sockets: BTreeMap<SocketAddr, (HostId, SocketId)>,
+    library: Library,
+    /// Hosts whose machines may have outputs, each once.
+    touched: VecDeque<u32>,
+    /// Hosts that were touched since [`Net::take_recent`], each once.
+    recent: Vec<HostId>,
+    counters: Counters,
+    lent: Vec<Bytes>,
+    buf: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Host<M> {
+    /// None while it is down.
+    machine: Option<M>,
+    ip: IpAddr,
+    disk: Disk,
+    jobs: jobs::Pending,
+    streams: BTreeMap<StreamId, (ConnectionId, Side)>,
+    listeners: BTreeMap<ListenerId, SocketAddr>,
+    sockets: BTreeMap<SocketId, SocketAddr>,
+    ports: u16,
+    /// The times of the entries for its timers and its jobs that count.
+    timer_at: Nanos,
+    job_at: Nanos,
+    touched: bool,
+    recent: bool,
+    paused: bool,
+    /// Its network is off: calls are not even refused.
+    dark: bool,
+    woken_at: Instant,
+    wakes: u32,
+    digest: Digest,
+}
+
+impl<M: Machine> Net<M> {
+    /// No hosts yet, at [`Instant::ORIGIN`]; everything takes `latency` one way.
+    pub fn new(latency: Duration) -> Self {
+        let seed = Seed::from_number(0);
+        Self::with(NetConfig { fidelity: Fidelity::Message, between: latency, seed })
+    }
+
+    /// No hosts yet, at [`Instant::ORIGIN`].
+    pub fn with(config: NetConfig) -> Self {
+        Self {
+            now: Nanos::ZERO,
+            instant: Instant::ORIGIN,
+            fidelity: config.fidelity,
+            hosts: Vec::new(),
+            by_ip: BTreeMap::new(),
+            agenda: Agenda::default(),
+            topology: Topology::new(config.seed, config.between),
+            connections: Slab::new(),
+            pipes: Vec::new(),
+            free_pipes: Vec::new(),
+            flows: Flows::new(),
+            flow_owners: Vec::new(),
+            flows_changed: Vec::new(),
+            flows_unsettled: false,
+            datagrams: Datagrams::default(),
+            listeners: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            library: Library::new(),
+            touched: VecDeque::new(),
+            recent: Vec::new(),
+            counters: Counters::default(),
+            lent: Vec::new(),
+            buf: Vec::new(),
+        }
+    }
+
+    /// A host at `ip` that runs `machine`. Hosts may share an address, not a port.
+    pub fn add(&mut self, ip: IpAddr, machine: M) -> HostId {
+        self.add_attached(ip, Access::PERFECT, machine)
+    }
+
+    /// A host at `ip`, attached so, that runs `machine`. Hosts may share an address, not a port.
+    pub fn add_attached(&mut self, ip: IpAddr, access: Access, machine: M) -> HostId {
+        let id = self.hosts.len();
+        self.topology.attach(access);
+        self.flows.add_host(access.up_bytes_per_s, access.down_bytes_per_s);
+        self.by_ip.entry(ip).or_insert(id);
+        self.hosts.push(Host {
+            machine: None,
+            ip,
+            disk: Disk::new(),
+            jobs: jobs::Pending::default(),
+            streams: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            ports: EPHEMERAL,
+            timer_at: Nanos::NEVER,
+            job_at: Nanos::NEVER,
+            touched: false,
+            recent: false,
+            paused: false,
+            dark: false,
+            woken_at: Instant::ORIGIN,
+            wakes: 0,
+            digest: Digest::new(),
+        });
+        self.start(id, machine);
+        id
+    }
+
+    /// Has a host run `machine` from now on.
+    fn start(&mut self, host: HostId, machine: M) {
+        self.hosts[host].machine = Some(machine);
+        let passed = self.now.0 / 1_000_000_000;
+        self.input(host, Input::WallClock(UnixTime(WALL.0 + passed)));
+    }
+
+    /// The time.
+    pub const fn now(&self) -> Instant {
+        self.instant
+    }
+
+    /// The time, as links see it.
+    pub const fn nanos(&self) -> Nanos {
+        self.now
+    }
+
+    /// How many hosts there are, down or not.
+    pub const fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Whether there is no host yet.
+    pub const fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// A host's machine. Panics while the host is down.
+    pub fn machine(&self, host: HostId) -> &M {
+        self.hosts[host].machine.as_ref().expect("the host is up")
+    }
+
+    /// A host's machine. Whatever it wants afterwards is found in the next step. Panics while the
+    /// host is down.
+    pub fn machine_mut(&mut self, host: HostId) -> &mut M {
+        self.touch(host);
+        self.hosts[host].machine.as_mut().expect("the host is up")
+    }
+
+    /// Whether a host runs.
+    pub fn is_up(&self, host: HostId) -> bool {
+        self.hosts[host].machine.is_some()
+    }
+
+    /// A host's disk.
+    pub fn disk(&self, host: HostId) -> &Disk {
+        &self.hosts[host].disk
+    }
+
+    /// A host's disk.
+    pub fn disk_mut(&mut self, host: HostId) -> &mut Disk {
+        &mut self.hosts[host].disk
+    }
+
+    /// What torrents contain.
+    pub const fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// What torrents contain.
+    pub const fn library_mut(&mut self) -> &mut Library {
+        &mut self.library
+    }
+
+    /// How hosts are attached, and what lies between them.
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// How hosts are attached, and what lies between them. For connections that exist already,
+    /// distances stay as they are.
+    pub const fn topology_mut(&mut self) -> &mut Topology {
+        &mut self.topology
+    }
+
+    /// What happened so far, in numbers.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What a host was told and sent so far, as a number; see [`Net::digest`].
+    pub fn host_digest(&self, host: HostId) -> u64 {
+        self.hosts[host].digest.value()
+    }
+
+    /// What happened so far, as a number: the same for every run of the same machines with the
+    /// same seed.
+    pub fn digest(&self) -> u64 {
+        let mut all = Digest::new();
+        for host in &self.hosts {
+            all.number(host.digest.value());
+        }
+        all.value()
+    }
+
+    /// Hosts to which something happened since this was last asked, each once.
+    pub fn take_recent(&mut self, out: &mut Vec<HostId>) {
+        out.clear();
+        std::mem::swap(&mut self.recent, out);
+        for host in out {
+            self.hosts[*host].recent = false;
+        }
+    }
+
+    /// Does what is to be done now, then moves on to what happens next and does all of that.
+    /// Returns whether anything ever happens.
+    pub fn step(&mut self) -> Result<bool, Stuck> {
+        self.settle();
+        let Some(next) = self.agenda.next() else { return Ok(false) };
+        self.advance(next);
+        while let Some((at, what)) = self.agenda.pop(self.now) {
+            self.happen(at, what)?;
+            self.settle_machines();
+        }
+        self.settle();
+        Ok(true)
+    }
+
+    /// Steps until `done` says so, or `limit` has passed, or nothing happens any more. Returns
+    /// whether it is done.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, Stuck> {
+        let end = self.now + limit;
+        loop {
+            self.settle();
+            if done(self) {
+                return Ok(true);
+            }
+            if self.agenda.next().is_none_or(|next| next > end) {
+                self.advance(end);
+                return Ok(false);
+            }
+            self.step()?;
+        }
+    }
+
+    /// When something may happen next, machines' wishes of this moment aside; none: never.
+    pub fn next(&self) -> Option<Nanos> {
+        self.agenda.next().map(|at| at.max(self.now))
+    }
+
+    fn advance(&mut self, to: Nanos) {
+        if to > self.now {
+            self.now = to;
+            self.instant = to.instant();
+        }
+    }
+
+    fn happen(&mut self, at: Nanos, what: What) -> Result<(), Stuck> {
+        match what {
+            What::Timer(host) => return self.on_timer(host as HostId, at),
+            What::Job(host) => self.on_job(host as HostId, at),
+            What::Dial(id) => self.on_dial(id),
+            What::Answer(id) => self.on_answer(id),
+            What::Arrive(id, side) => self.on_arrive(id, side),
+            What::Left(id, side) => self.on_left(id, side, at),
+            What::Room(id, side) => self.on_room(id, side, at),
+            What::Datagram(number) => self.on_datagram(number),
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, id: HostId, at: Nanos) -> Result<(), Stuck> {
+        let host = &mut self.hosts[id];
+        if host.timer_at != at {
+            return Ok(());
+        }
+        host.timer_at = Nanos::NEVER;
+        let Some(machine) = host.machine.as_mut().filter(|_| !host.paused) else { return Ok(()) };
+        let Some(deadline) = machine.poll_timeout() else { return Ok(()) };
+        if deadline.at > self.instant {
+            self.rearm(id);
+            return Ok(());
+        }
+        if host.woken_at != self.instant {
+            host.woken_at = self.instant;
+            host.wakes = 0;
+        }
+        host.wakes += 1;
+        if host.wakes >= WAKES_MAX {
+            return Err(Stuck { host: id, at: self.instant, reason: deadline.reason });
+        }
+        self.counters.timeouts += 1;
+        self.input(id, Input::Timeout);
+        let again = self.hosts[id].machine.as_ref().and_then(Machine::poll_timeout);
+        if again.is_some_and(|deadline| deadline.at <= self.instant) {
+            self.counters.late_deadlines += 1;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a host is woken when its machine wants to be.
+    fn rearm(&mut self, id: HostId) {
+        let host = &mut self.hosts[id];
+        let Some(machine) = host.machine.as_ref().filter(|_| !host.paused) else { return };
+        let Some(deadline) = machine.poll_timeout() else { return };
+        let at = Nanos::of(deadline.at).max(self.now);
+        if at < host.timer_at {
+            host.timer_at = at;
+            self.agenda.push(at, What::Timer(id as u32));
+        }
+    }
+
+    /// Does all that machines ask for, and shares the links out anew.
+    fn settle(&mut self) {
+        self.settle_machines();
+        self.settle_flows();
+    }
+
+    /// Acts on what machines ask for, until none asks for more.
+    fn settle_machines(&mut self) {
+        while let Some(id) = self.touched.pop_front() {
+            let id = id as HostId;
+            self.hosts[id].touched = false;
+            if self.hosts[id].paused {
+                continue;
+            }
+            while let Some(output) = self.hosts[id].machine.as_mut().and_then(M::poll_output) {
+                self.act(id, output);
+            }
+            self.hand_out_jobs(id);
+            self.rearm(id);
+        }
+    }
+
+    fn touch(&mut self, id: HostId) {
+        let host = &mut self.hosts[id];
+        if !host.touched {
+            host.touched = true;
+            self.touched.push_back(id as u32);
+        }
+        if !host.recent {
+            host.recent = true;
+            self.recent.push(id);
+        }
+    }
+
+    fn input(&mut self, id: HostId, input: Input<'_>) {
+        let host = &mut self.hosts[id];
+        let Some(machine) = &mut host.machine else { return };
+        self.counters.events += 1;
+        host.digest.input(self.now, &input, &self.library);
+        machine.handle_input(self.instant, input);
+        self.touch(id);
+    }
+
+    fn act(&mut self, host: HostId, output: Output) {
+        match output {
+            Output::Listen(listen) => self.listen(host, &listen),
+            Output::Unlisten(id) => {
+                if let Some(address) = self.hosts[host].listeners.remove(&id) {
+                    self.listeners.remove(&address);
+                }
+            }
+            Output::Bind(bind) => self.bind(host, &bind),
+            Output::Unbind(id) => {
+                if let Some(address) = self.hosts[host].sockets.remove(&id) {
+                    self.sockets.remove(&address);
+                }
+            }
+            Output::Connect(connect) => self.connect(host, &connect),
+            Output::Close { stream, how } => self.close(host, stream, how),
+            Output::WantRead(stream) => {
+                if let Some((id, side)) = self.end(host, stream) {
+                    self.deliver(id, side);
+                }
+            }
+            Output::WantWrite(stream) => {
+                if let Some((id, side)) = self.end(host, stream) {
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.ends[usize::from(side)].wants_write = true;
+                    }
+                    self.send(id, side);
+                }
+            }
+            Output::WantTransmit(socket) => self.transmit(host, socket),
+            Output::WantJob => self.hosts[host].jobs.wanted = true,
+            // Cancelled jobs are done all the same. The contract may grow beyond this.
+            _ => {}
+        }
+    }
+
+    fn end(&self, host: HostId, stream: StreamId) -> Option<(ConnectionId, Side)> {
+        self.hosts[host].streams.get(&stream).copied()
+    }
+
+    fn free_address(&mut self, id: HostId, asked: SocketAddr) -> SocketAddr {
+        let host = &mut self.hosts[id];
+        let ip = if asked.ip().is_unspecified() { host.ip } else { asked.ip() };
+        let mut address = SocketAddr::new(ip, asked.port());
+        while address.port() == 0
+            || asked.port() == 0
+                && (self.listeners.contains_key(&address) || self.sockets.contains_key(&address))
+        {
+            address.set_port(host.ports);
+            host.ports = host.ports.checked_add(1).unwrap_or(EPHEMERAL);
+        }
+        address
+    }
+
+    fn listen(&mut self, host: HostId, listen: &Listen) {
+        let address = self.free_address(host, listen.address);
+        let input = match self.listeners.entry(address) {
+            Entry::Occupied(_) => ListenerInput::Failed(SocketError::AddressInUse),
+            Entry::Vacant(vacant) => {
+                vacant.insert((host, listen.listener));
+                self.hosts[host].listeners.insert(listen.listener, address);
+                ListenerInput::Bound(address)
+            }
+        };
+        self.input(host, Input::Listener(listen.listener, input));
+    }
+
+    fn bind(&mut self, host: HostId, bind: &Bind) {
+        let address = self.free_address(host, bind.address);
+        let input = match self.sockets.entry(address) {
+            Entry::Occupied(_) => SocketInput::Failed(SocketError::AddressInUse),
+            Entry::Vacant(vacant) => {
+                vacant.insert((host, bind.socket));
+                self.hosts[host].sockets.insert(bind.socket, address);
+                SocketInput::Bound(address)
+            }
+        };
+        self.input(host, Input::Socket(bind.socket, input));
+    }
+}
+
+impl<M: Application> Net<M> {
+    /// Does what a host's embedder asks for; nothing while the host is down.
+    pub fn handle_command(&mut self, id: HostId, command: M::Command) {
+        let now = self.instant;
+        self.touch(id);
+        if let Some(machine) = &mut self.hosts[id].machine {
+            machine.handle_command(now, command);
+        }
+    }
+
+    /// The next fact for a host's embedder.
+    pub fn poll_event(&mut self, id: HostId) -> Option<M::Event> {
+        self.hosts[id].machine.as_mut()?.poll_event()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use teem_core::ids::CommandToken;
+    use teem_core::machine::Deadline;
+    use teem_core::machine::echo::{Command, Echo, Event};
+
+    const LATENCY: Duration = Duration::from_millis(10);
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn host(number: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, number).into()
+    }
+
+    fn anywhere() -> SocketAddr {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    }
+
+    fn two() -> (Net<Echo>, SocketAddr) {
+        let mut net = Net::new(LATENCY);
+        for number in 1..3 {
+            net.add(host(number), Echo::new(net.now()));
+        }
+        net.handle_command(0, Command::Listen(CommandToken(0), anywhere()));
+        let (at, event) = event(&mut net);
+        let Event::Listening(_, address) = event else { panic!("{event:?} at {at:?}") };
+        (net, address)
+    }
+
+    fn event(net: &mut Net<Echo>) -> (Instant, Event) {
+        let mut found = None;
+        net.run_until(MINUTE, |net| {
+            found = (0..2).find_map(|host| net.poll_event(host));
+            found.is_some()
+        })
+        .expect("no timer is stuck");
+        (net.now(), found.expect("an event within a minute"))
+    }
+
+    fn dial(to: SocketAddr, message: &'static [u8]) -> Command {
+        Command::Dial(CommandToken(7), to, Bytes::from_static(message))
+    }
+
+    #[test]
+    fn time_jumps_exactly_to_what_happens() {
+        let (mut net, address) = two();
+        assert_eq!(address.ip(), host(1));
+        net.handle_command(1, dial(address, b"hello"));
+        // There and back to connect, there and back with the message.
+        let (at, echoed) = event(&mut net);
+        assert_eq!(echoed, Event::Echoed(CommandToken(7), Bytes::from_static(b"hello")));
+        assert_eq!(at, Instant::ORIGIN + 4 * LATENCY);
+        // The end of it, and a millisecond to hash what was served.
+        let (at, served) = event(&mut net);
+        assert!(matches!(served, Event::Served(_, 5)), "{served:?}");
+        assert_eq!(at, Instant::ORIGIN + 5 * LATENCY + Duration::from_millis(1));
+        assert!(net.connections.is_empty(), "both ends are gone");
+        assert_eq!(net.pipes.len(), net.free_pipes.len());
+        assert_eq!(net.run_until(MINUTE, |_| false), Ok(false));
+        assert_eq!(net.next(), None);
+    }
+
+    #[test]
+    fn nobody_listens_is_refused_after_a_round_trip() {
+        let (mut net, _) = two();
+        net.handle_command(1, dial((host(2), 7).into(), b"hello"));
+        let (at, failed) = event(&mut net);
+        assert_eq!(failed, Event::Failed(CommandToken(7)));
+        assert_eq!(at, Instant::ORIGIN + 2 * LATENCY);
+    }
+
+    #[test]
+    fn what_is_larger_than_the_window_takes_more_round_trips() {
+        let (mut net, address) = two();
+        let message = Bytes::from(vec![7; 4 * WINDOW]);
+        net.handle_command(1, Command::Dial(CommandToken(7), address, message.clone()));
+        let (at, echoed) = event(&mut net);
+        assert_eq!(echoed, Event::Echoed(CommandToken(7), message));
+        assert!(at >= Instant::ORIGIN + 10 * LATENCY, "{at:?}");
+    }
+
+    #[test]
+    fn an_idle_stream_ends_when_its_timer_says() {
+        let (mut net, address) = two();
+        net.handle_command(1, Command::Hold(CommandToken(7), address));
+        let (at, idle) = event(&mut net);
+        assert_eq!(idle, Event::Idle);
+        assert_eq!(at, Instant::ORIGIN + LATENCY + teem_core::machine::echo::IDLE_TIMEOUT);
+        assert_eq!(event(&mut net), (at + LATENCY, Event::Failed(CommandToken(7))));
+    }
+
+    struct Stubborn;
+
+    impl Machine for Stubborn {
+        fn handle_input(&mut self, _: Instant, _: Input<'_>) {}
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            let at = Instant::ORIGIN + Duration::from_secs(3);
+            Some(Deadline { at, reason: "never cleared" })
+        }
+    }
+
+    #[test]
+    fn a_timer_that_does_not_advance_fails_the_run_by_name() {
+        let mut net = Net::new(LATENCY);
+        net.add(host(1), Stubborn);
+        let stuck = net.run_until(MINUTE, |_| false).expect_err("it is stuck");
+        let at = Instant::ORIGIN + Duration::from_secs(3);
+        assert_eq!(stuck, Stuck { host: 0, at, reason: "never cleared" });
+    }
+
+    #[test]
+    fn a_run_stops_at_its_limit() {
+        let mut net = Net::<Echo>::new(LATENCY);
+        assert_eq!(net.run_until(MINUTE, |_| false), Ok(false));
+        assert_eq!(net.now(), Instant::ORIGIN + MINUTE);
+    }
+}
