@@ -1,14 +1,20 @@
 //! Actors against real sessions: what a scripted peer sees, and what attackers cost the honest.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::StreamError;
+use teem_core::rng::Seed;
 use teem_core::session::{Config, Event};
 use teem_core::time::Duration;
-use teem_core::wire::{BLOCK_LEN, BlockRequest, Message};
-use teem_sim::actors::{Conn, Puppet, PuppetConfig, Received};
+use teem_core::wire::{BLOCK_LEN, BlockRequest, Message, encode_piece_header};
+use teem_sim::actors::{
+    Attacker, CONNECTIONS_MAX, Conn, Counters, Kind, Puppet, PuppetConfig, Received, Setup,
+};
 use teem_sim::net::HostId;
-use teem_sim::swarm::{Swarm, address};
+use teem_sim::swarm::{Swarm, address, ip};
 
 const PIECE_LEN: u32 = 64 * 1024;
 
@@ -141,4 +147,211 @@ fn a_puppet_may_say_anything_and_is_told_why_it_is_alone() {
 
 fn read_closed(swarm: &Swarm, host: HostId, conn: Conn) -> bool {
     Puppet::on(swarm, host).received(conn).iter().any(|(_, what)| *what == Received::ReadClosed)
+}
+
+// Attackers.
+
+const HONEST: usize = 10;
+const SEEDER_UP: u64 = 400_000;
+const LEECHER_UP: u64 = 200_000;
+const SEEDS: u64 = 2;
+
+/// Bytes between wire and disk that an honest one may hold; it takes 24 MiB at the very most.
+const BUFFERED_MAX: u64 = 4 * 1024 * 1024;
+
+/// How a swarm with some attackers in it went.
+struct Outcome {
+    /// When the last of the honest was complete, in milliseconds.
+    last_ms: u64,
+    counters: Vec<Counters>,
+    banned: Vec<IpAddr>,
+    attackers: Vec<HostId>,
+    buffered_max: u64,
+    peers_max: usize,
+}
+
+/// A seeder, [`HONEST`] leechers, and attackers; everybody knows everybody.
+fn attacked(kind: Kind, attackers: usize, number: u64) -> Outcome {
+    let mut swarm = Swarm::new(4_000_000, PIECE_LEN, number);
+    // Each takes a number, and with it a seed, from those who come after.
+    for _ in 0..20 * number {
+        swarm.bare(Config::default());
+    }
+    let up = |rate| Config { up_bytes_per_s: Some(rate), ..Config::default() };
+    let seeder = swarm.seeder(up(SEEDER_UP));
+    let mut honest = vec![seeder];
+    honest.extend((0..HONEST).map(|_| swarm.leecher(up(LEECHER_UP))));
+    let mut setup = Setup {
+        seed: Seed::from_number(number),
+        metainfo: Arc::clone(swarm.metainfo()),
+        content: swarm.content().clone(),
+        listen: None,
+        targets: honest.iter().map(|host| address(*host)).collect(),
+    };
+    let attackers: Vec<HostId> = (0..attackers)
+        .map(|at| {
+            setup.seed = Seed::from_number(number * 1_000 + at as u64);
+            swarm.actor(|host| {
+                setup.listen = Some(address(host));
+                kind.attacker(&setup)
+            })
+        })
+        .collect();
+    for host in &honest {
+        let others: Vec<_> =
+            honest.iter().chain(&attackers).copied().filter(|o| o != host).collect();
+        swarm.introduce(*host, &others);
+    }
+    let start = swarm.now();
+    let mut done = vec![None; honest.len()];
+    let (mut buffered_max, mut peers_max) = (0, 0);
+    let all = swarm.run(1_200, |swarm| {
+        for (host, done) in honest.iter().zip(&mut done) {
+            let stats = swarm.session(*host).stats();
+            buffered_max = buffered_max.max(stats.buffered_bytes);
+            peers_max = peers_max.max(stats.peers);
+            if done.is_none() && swarm.is_complete(*host) {
+                *done = Some(swarm.now().saturating_since(start).as_millis() as u64);
+            }
+        }
+        done.iter().all(Option::is_some)
+    });
+    assert!(all, "{kind}: {done:?}");
+    for host in &honest {
+        assert!(swarm.disk(*host) == swarm.content());
+    }
+    let counters = attackers.iter().map(|host| {
+        let attacker: &Attacker = swarm.net.machine(*host).actor().expect("an attacker");
+        assert!(attacker.connections() <= CONNECTIONS_MAX);
+        attacker.counters()
+    });
+    let banned =
+        honest.iter().flat_map(|host| swarm.events(*host)).filter_map(|event| match event {
+            Event::PeerBanned(_, ip) => Some(*ip),
+            _ => None,
+        });
+    Outcome {
+        last_ms: done.iter().flatten().copied().max().unwrap_or_default(),
+        counters: counters.collect(),
+        banned: banned.collect(),
+        attackers,
+        buffered_max,
+        peers_max,
+    }
+}
+
+/// What an attack may cost: how long the honest take, in hundredths of a run without attackers.
+///
+/// 125 where one in ten is an attacker and 200 where every second one is, but for this:
+/// free riders that never have enough hold, when every second peer is one, half of the slots, and
+/// all of them until the first quota is used up, which is a third of so small a torrent.
+const fn cost_max(kind: Kind, attackers: usize) -> u64 {
+    match (kind, attackers) {
+        (Kind::NeverUnchoke, HONEST) => 400,
+        (_, HONEST) => 200,
+        _ => 125,
+    }
+}
+
+/// Runs every kind against the same swarms, `attackers` of them at a time.
+fn gate(attackers: usize) {
+    let clean: u64 = (1..=SEEDS).map(|seed| attacked(Kind::Silent, 0, seed).last_ms).sum();
+    let mut kinds = 0;
+    let mut failures = Vec::new();
+    for kind in Kind::ALL {
+        kinds += 1;
+        let mut last = 0;
+        for seed in 1..=SEEDS {
+            let run = attacked(kind, attackers, seed);
+            last += run.last_ms;
+            for counters in &run.counters {
+                assert!(counters.fired > 0, "{kind} did nothing: {counters:?}");
+            }
+            let poisons = matches!(kind, Kind::Poisoner | Kind::PartialPoisoner);
+            let mut expected: Vec<IpAddr> = run.attackers.iter().map(|host| ip(*host)).collect();
+            expected.retain(|_| poisons);
+            let mut banned = run.banned;
+            banned.sort_unstable();
+            banned.dedup();
+            assert_eq!(banned, expected, "{kind}: all who sent wrong bytes, and nobody else");
+            assert!(run.buffered_max <= BUFFERED_MAX, "{kind}: {} buffered", run.buffered_max);
+            // Two that dial each other are connected twice for a moment.
+            let peers_max = 2 * (HONEST + attackers);
+            assert!(run.peers_max <= peers_max, "{kind}: {} connections", run.peers_max);
+        }
+        let cost = last * 100 / clean;
+        println!("{kind:>16} x{attackers}: {cost} % of {} ms", clean / SEEDS);
+        if cost > cost_max(kind, attackers) {
+            failures.push(format!("{kind}: {cost} %"));
+        }
+    }
+    assert_eq!(kinds, 11);
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn one_attacker_among_ten_costs_the_honest_at_most_a_quarter_more() {
+    gate(1);
+}
+
+#[test]
+fn as_many_attackers_as_honest_ones_cost_at_most_twice_the_time() {
+    gate(HONEST);
+}
+
+#[test]
+fn a_peer_that_never_has_enough_gets_no_more_than_its_share_of_the_upload_limit() {
+    let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 5);
+    let limit = 200_000;
+    let seeder = swarm.seeder(Config { up_bytes_per_s: Some(limit), ..Config::default() });
+    let setup = Setup {
+        seed: Seed::from_number(5),
+        metainfo: Arc::clone(swarm.metainfo()),
+        content: Bytes::new(),
+        listen: None,
+        targets: vec![address(seeder)],
+    };
+    assert!(swarm.run(5, |swarm| swarm.is_complete(seeder)));
+    let rider = swarm.actor(|_| Kind::NeverUnchoke.attacker(&setup));
+    let taken = |swarm: &Swarm| {
+        let rider: &Attacker = swarm.net.machine(rider).actor().expect("an attacker");
+        rider.counters().taken_bytes
+    };
+    assert!(swarm.run(60, |swarm| taken(swarm) > 500_000));
+    let leecher = swarm.leecher(Config::default());
+    swarm.introduce(leecher, &[seeder]);
+    let (start, before) = (swarm.now(), taken(&swarm));
+    // Half of the limit is ten seconds for all of it.
+    assert!(swarm.run(60, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
+    let took = swarm.now().saturating_since(start).as_millis();
+    assert!(took < 14_000, "{took} ms, {} bytes to the other", taken(&swarm) - before);
+}
+
+#[test]
+fn a_peer_whose_block_trickles_in_is_snubbed() {
+    let mut swarm = Swarm::new(100_000, PIECE_LEN, 6);
+    let leecher = swarm.leecher(Config::default());
+    let host = add_puppet(&mut swarm, |_| {});
+    swarm.introduce(leecher, &[host]);
+    assert!(swarm.run(5, |swarm| Puppet::on(swarm, host).handshake(Conn(0)).is_some()));
+    let puppet = Puppet::on_mut(&mut swarm, host);
+    puppet.send(Conn(0), &Message::HaveAll);
+    puppet.send(Conn(0), &Message::Unchoke);
+    let asked = |swarm: &Swarm| {
+        Puppet::on(swarm, host).messages(Conn(0)).find_map(|message| match message {
+            Message::Request(block) => Some(*block),
+            _ => None,
+        })
+    };
+    assert!(swarm.run(5, |swarm| asked(swarm).is_some()));
+    let block = asked(&swarm).expect("it was asked");
+    let header = encode_piece_header(block.piece, block.begin, block.length);
+    Puppet::on_mut(&mut swarm, host).send_raw(Conn(0), header.to_vec());
+    let start = swarm.now();
+    while swarm.session(leecher).stats().snubs == 0 {
+        Puppet::on_mut(&mut swarm, host).send_raw(Conn(0), vec![0]);
+        swarm.run(1, |_| false);
+        let waited = swarm.now().saturating_since(start);
+        assert!(waited < Duration::from_mins(1), "it waits for ever");
+    }
 }

@@ -53,6 +53,11 @@ pub const NO_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often it is judged again whether a peer may stay that neither side is interested in.
 pub const BORED_AGAIN: Duration = Duration::from_secs(10);
 
+/// A block on its way keeps its sender from being snubbed as long as so many bytes of it come
+/// within [`REQUEST_TIMEOUT`]: a slow block is not a dead one, one that trickles in byte by byte
+/// is.
+pub const BLOCK_PROGRESS_MIN: u32 = 2 * 1024;
+
 /// Messages other than blocks and requests that a peer may send per second, on average, before it
 /// is closed; a burst of [`CHATTER_BURST`] is free.
 pub const CHATTER_PER_S: u32 = 200;
@@ -156,6 +161,8 @@ pub(crate) struct Peer {
     pub(crate) uploaded: u64,
     pub(crate) unrequested: u64,
     pub(crate) chatter: u32,
+    /// Bytes of the block on its way that `last_block` knows of.
+    pub(crate) block_progress: u32,
     pub(crate) connected_at: Instant,
     pub(crate) last_received: Instant,
     pub(crate) last_sent: Instant,
@@ -209,6 +216,7 @@ impl Peer {
             uploaded: 0,
             unrequested: 0,
             chatter: 0,
+            block_progress: 0,
             connected_at: now,
             last_received: now,
             last_sent: now,
@@ -246,6 +254,14 @@ impl Peer {
             return Err(CloseReason::Misbehaved(Misbehaviour::MessageFlood));
         }
         Ok(())
+    }
+
+    /// Takes note of a block of which `here` bytes have come.
+    pub(crate) fn on_block_progress(&mut self, here: u32, now: Instant) {
+        if here >= self.block_progress + BLOCK_PROGRESS_MIN {
+            self.block_progress = here;
+            self.last_block = now;
+        }
     }
 
     /// Counts a block that we did not ask for against the peer's budget.
@@ -294,6 +310,20 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<Peer>() <= 448, "{}", size_of::<Peer>());
+    }
+
+    #[test]
+    fn a_block_that_trickles_in_does_not_count_as_one_that_comes() {
+        let start = Instant::ORIGIN;
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let mut peer = Peer::new(start, address, None);
+        let later = start + Duration::from_secs(1);
+        peer.on_block_progress(BLOCK_PROGRESS_MIN - 1, later);
+        assert_eq!(peer.last_block, start);
+        peer.on_block_progress(BLOCK_PROGRESS_MIN, later);
+        assert_eq!(peer.last_block, later);
+        peer.on_block_progress(BLOCK_PROGRESS_MIN + 1, later + REQUEST_TIMEOUT);
+        assert_eq!(peer.last_block, later);
     }
 
     #[test]

@@ -90,8 +90,8 @@ impl Session {
             }
         }
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
-        if decoder.block_on_its_way().is_some() {
-            peer.last_block = self.cx.clock.now();
+        if let Some((_, here)) = decoder.block_on_its_way() {
+            peer.on_block_progress(here, self.cx.clock.now());
         }
         peer.decoder = decoder;
         torrent.fill(id, &mut self.streams, &mut self.cx);
@@ -253,7 +253,8 @@ impl Session {
         let next = [self.cx.down.next(), self.cx.up.next()].into_iter().flatten().min();
         let next = next.map(|next| next.max(now + GRANT_EVERY));
         // Whoever waits to send does not wait for the other direction.
-        let owed = !self.wait_to_send.is_empty() && self.cx.up.next().is_none();
+        let waits = !self.wait_to_send.is_empty() || !self.wait_next_turn.is_empty();
+        let owed = waits && self.cx.up.next().is_none();
         let next = if owed { Some(now + GRANT_EVERY) } else { next };
         self.cx.timers.set(self.rates_timer, now, next);
     }
@@ -272,7 +273,10 @@ impl Session {
             }
         }
         if self.cx.up.available() > 0 {
-            for id in core::mem::take(&mut self.wait_to_send) {
+            // In turn: what is granted may be enough for one of them only.
+            let mut waiting = core::mem::take(&mut self.wait_to_send);
+            waiting.append(&mut self.wait_next_turn);
+            for id in waiting {
                 let Some(stream) = self.streams.get_mut(id) else { continue };
                 stream.waits_to_send = false;
                 if !stream.want_write {
@@ -371,13 +375,18 @@ impl Machine for Session {
         if allowed == 0 {
             if !stream.waits_to_send {
                 stream.waits_to_send = true;
-                self.wait_to_send.push(id);
+                if core::mem::take(&mut stream.had_turn) {
+                    self.wait_next_turn.push(id);
+                } else {
+                    self.wait_to_send.push(id);
+                }
                 self.await_rates();
             }
             return 0;
         }
         let lent = stream.send.lend(max.min(allowed), out);
         stream.lent = lent;
+        stream.had_turn = true;
         self.cx.up.take(lent);
         lent
     }

@@ -59,6 +59,8 @@ pub struct Session {
     udp: Udp,
     /// Streams that the upload limit told to wait, in order.
     wait_to_send: Vec<StreamId>,
+    /// Streams that wait too, and come after those: they had a turn.
+    wait_next_turn: Vec<StreamId>,
     shutting_down: bool,
     shut_down_told: bool,
 }
@@ -83,6 +85,7 @@ impl Session {
             by_hash: BTreeMap::new(),
             listeners: Slab::new(),
             wait_to_send: Vec::new(),
+            wait_next_turn: Vec::new(),
             shutting_down: false,
             shut_down_told: false,
             cx,

@@ -25,6 +25,8 @@ pub(crate) struct Stream {
     pub(crate) want_read: bool,
     /// The upload limit told it to wait.
     pub(crate) waits_to_send: bool,
+    /// The upload limit gave it something since it last waited: others go first.
+    pub(crate) had_turn: bool,
     /// Bytes that the upload limit was charged for and that are lent.
     pub(crate) lent: usize,
 }
@@ -61,6 +63,7 @@ impl Streams {
             want_write: false,
             want_read: false,
             waits_to_send: false,
+            had_turn: false,
             lent: 0,
         })
     }

@@ -34,7 +34,7 @@ use core::net::IpAddr;
 
 use self::blame::{Blame, Finding};
 use self::check::Check;
-use self::choker::{Candidate, Choker, FastestUpload, ROUND, TitForTat};
+use self::choker::{Candidate, Choker, ROUND, RoundRobin, TitForTat};
 pub(crate) use self::content::Hashed;
 use self::content::{Content, Settled};
 use self::known::Known;
@@ -203,6 +203,7 @@ impl Torrent {
             known.add(*peer);
         }
         let hash = info.swarm_hash();
+        let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
         Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
@@ -218,7 +219,7 @@ impl Torrent {
             blame: Blame::default(),
             choker: Policy {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
-                seeding: Box::new(FastestUpload::new(stream("seeding choker"))),
+                seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
                 candidates: Vec::new(),
                 chosen: Vec::new(),
             },

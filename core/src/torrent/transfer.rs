@@ -431,11 +431,13 @@ impl Torrent {
         };
         peer.received.add(now, len);
         peer.downloaded += len as u64;
-        peer.last_block = now;
+        peer.block_progress = 0;
         let rate = peer.received.bytes_per_s(now);
         let asked =
             peer.pipeline.as_mut().is_some_and(|pipeline| pipeline.answered(block, now, rate));
         if asked {
+            // Only what answers us counts: others send what nobody asked for.
+            peer.last_block = now;
             peer.snubbed = false;
             cx.memory.unrequest(len as u32);
         } else {

@@ -39,7 +39,7 @@ pub(super) struct Links<T> {
 #[derive(Debug)]
 pub(super) struct Link<T> {
     pub(super) state: T,
-    up: bool,
+    pub(super) up: bool,
     send: SendQueue,
     want_write: bool,
     want_read: bool,
@@ -111,6 +111,19 @@ impl<T> Links<T> {
 
     pub(super) fn get(&self, id: StreamId) -> Option<&Link<T>> {
         self.open.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut Link<T>> {
+        self.open.get_mut(id)
+    }
+
+    /// All connections, in slot order, those that are being dialled too.
+    pub(super) fn ids(&self) -> impl Iterator<Item = StreamId> {
+        self.open.keys()
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// Dials; none if there are as many connections as there may be.
