@@ -11,5 +11,6 @@ pub mod content;
 pub mod disk;
 pub mod flow;
 pub mod net;
+pub mod storage;
 pub mod swarm;
 pub mod time;
