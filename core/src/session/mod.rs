@@ -72,7 +72,11 @@ impl Session {
     pub fn new(config: Config, seed: Seed, now: Instant, wall: UnixTime) -> Self {
         let mut cx = Cx::new(config, seed, now, wall);
         Self {
-            trackers: Trackers::new(TrackersConfig::default(), seed.stream("trackers", 0)),
+            trackers: Trackers::new(
+                TrackersConfig::default(),
+                &cx.config.user_agent,
+                seed.stream("trackers", 0),
+            ),
             trackers_timer: cx.timers.insert(TimerKey::Trackers),
             rates_timer: cx.timers.insert(TimerKey::Rates),
             udp: Udp::default(),
