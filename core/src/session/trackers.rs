@@ -284,7 +284,11 @@ impl Session {
                 let reachable: Vec<SocketAddr> =
                     addresses.filter(|address| self.cx.config.reaches(address.ip())).collect();
                 torrent.add_addresses(reachable, &mut self.cx);
-                if torrent.wants_addresses(&self.cx) && torrent.peers.is_empty() {
+                // Whoever is complete is found by others, and keeps to the tracker's interval.
+                if !torrent.is_complete()
+                    && torrent.wants_addresses(&self.cx)
+                    && torrent.peers.is_empty()
+                {
                     torrent.trackers.want_peers(now);
                 }
                 self.cx.event(Event::TrackerReplied {
