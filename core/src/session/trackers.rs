@@ -164,7 +164,11 @@ impl Session {
             };
             let Some(announce) = torrent.trackers.poll(now, &facts) else { break };
             let stopped = announce.request.event == AnnounceEvent::Stopped;
-            let options = if stopped { Options::SHUTDOWN } else { Options::default() };
+            let options = if stopped {
+                Options::SHUTDOWN
+            } else {
+                Options { urgent: announce.urgent, limit: None }
+            };
             let token = (id, announce.tracker);
             self.ask(|trackers, net| {
                 trackers.announce(net, token, &announce.url, announce.request, options)
