@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::cx::{Cx, JobOwner};
 use super::streams::{Kind, Streams};
 use super::{Event, Session};
+use crate::http::url::Scope;
 use crate::ids::{JobId, SocketId, StreamId, TorrentId};
 use crate::machine::{
     Bind, Connect, Datagram, Job, JobResult, Output, Shutdown, SocketInput, StreamInput, Transmit,
@@ -150,6 +151,9 @@ impl Session {
             let Some(torrent) = self.torrents.get_mut(id) else { return };
             let now = self.cx.now();
             let wants = torrent.wants_addresses(&self.cx) || !torrent.is_complete();
+            // BEP 7. A public tracker has no business with addresses that we do not ask it from.
+            let private = torrent.metainfo.info().is_private();
+            let told = |address: IpAddr| private && Scope::of(address) == Scope::Global;
             let facts = Facts {
                 info_hash: torrent.hash,
                 peer_id: self.cx.peer_id,
@@ -159,8 +163,8 @@ impl Session {
                 left: Some(torrent.picker.left()),
                 num_want: if wants { PEERS_WANTED } else { 0 },
                 key: self.cx.announce_key,
-                ipv4: None,
-                ipv6: None,
+                ipv4: self.cx.config.bind_v4.filter(|address| told((*address).into())),
+                ipv6: self.cx.config.bind_v6.filter(|address| told((*address).into())),
             };
             let Some(announce) = torrent.trackers.poll(now, &facts) else { break };
             let stopped = announce.request.event == AnnounceEvent::Stopped;
