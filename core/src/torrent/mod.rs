@@ -196,7 +196,11 @@ impl Torrent {
             let own = add.metainfo.0.trackers.iter();
             tiers.extend(own.map(|tier| tier.iter().filter_map(|url| parse(url)).collect()));
         }
-        let policy = AnnouncePolicy { private: info.is_private(), ..AnnouncePolicy::default() };
+        let policy = AnnouncePolicy {
+            all_trackers: cx.config.announce_to_all_trackers,
+            all_tiers: cx.config.announce_to_all_tiers,
+            private: info.is_private(),
+        };
         let stream = |label| cx.seed.stream(label, u64::from(id_number(id)));
         let mut known = Known::default();
         for peer in &add.peers {
