@@ -42,6 +42,9 @@ pub enum Command {
     },
     /// Pause every torrent and close every file: [`Event::ShutDown`] when all is saved and told.
     ShutDown,
+    /// Ask these trackers from now on, tier by tier (BEP 12), in place of those it has. What is no
+    /// tracker URL is left out. Trackers that go are told `stopped` if they know us.
+    ReplaceTrackers(TorrentId, Vec<Vec<String>>),
 }
 
 /// What becomes of the content when a torrent is removed.

@@ -284,6 +284,11 @@ impl Application for Session {
                 self.grant_rates();
             }
             Command::ShutDown => self.shut_down(),
+            Command::ReplaceTrackers(id, tiers) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.replace_trackers(&tiers, &mut self.cx);
+                }
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod transfer;
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -510,6 +511,14 @@ impl Torrent {
         let new = addresses.into_iter().filter(|address| self.known.add(*address)).count();
         self.arm(cx);
         new
+    }
+
+    /// Asks these trackers from now on.
+    pub(crate) fn replace_trackers(&mut self, tiers: &[Vec<String>], cx: &mut Cx) {
+        let parse = |url: &String| TrackerUrl::parse(url).ok();
+        let tiers = tiers.iter().map(|tier| tier.iter().filter_map(parse).collect::<Vec<_>>());
+        self.trackers.replace(cx.now(), tiers);
+        self.arm(cx);
     }
 
     /// Counts a connection as this torrent's.
