@@ -42,9 +42,13 @@ impl Torrent {
                     url: tracker.url.as_str().into(),
                     tier: tracker.tier,
                     error: tracker.error.map(|error| format!("{error}").into()),
+                    fails: tracker.fails,
+                    warning: tracker.warning.map(Into::into),
+                    announcing: tracker.announcing.is_some(),
                     next: tracker.next,
                     seeders: tracker.seeders,
                     leechers: tracker.leechers,
+                    downloaded: tracker.downloaded,
                 })
                 .collect(),
         }
