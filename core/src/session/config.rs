@@ -36,6 +36,8 @@ pub struct Config {
     /// Announce in every tier, not only in the first with a tracker that answers. Not for private
     /// torrents (BEP 27).
     pub announce_to_all_tiers: bool,
+    /// Begin as after [`Command::PauseSession`](super::Command::PauseSession).
+    pub paused: bool,
     /// Our address for IPv4 connections; with only one of the two set, the other family is not
     /// used at all.
     pub bind_v4: Option<Ipv4Addr>,
@@ -58,6 +60,7 @@ impl Default for Config {
             check_bytes_max: 16 * 1024 * 1024,
             announce_to_all_trackers: false,
             announce_to_all_tiers: false,
+            paused: false,
             bind_v4: None,
             bind_v6: None,
         }

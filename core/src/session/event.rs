@@ -25,7 +25,8 @@ pub enum Command {
     /// Close its connections, tell its trackers, save its state; [`Event::TorrentPaused`] when
     /// that is done.
     Pause(TorrentId),
-    /// Go on with a paused or failed torrent.
+    /// Go on with a paused or failed torrent: at once, or when its pause is done, or when the
+    /// session is not paused any more.
     Resume(TorrentId),
     /// Pause and forget a torrent: [`Event::TorrentRemoved`].
     Remove(TorrentId, RemoveFiles),
@@ -45,6 +46,11 @@ pub enum Command {
     /// Ask these trackers from now on, tier by tier (BEP 12), in place of those it has. What is no
     /// tracker URL is left out. Trackers that go are told `stopped` if they know us.
     ReplaceTrackers(TorrentId, Vec<Vec<String>>),
+    /// Pause every torrent that is not paused, and start none until [`Command::ResumeSession`]:
+    /// [`Event::TorrentPaused`] for each.
+    PauseSession,
+    /// Go on with the torrents that run but for [`Command::PauseSession`].
+    ResumeSession,
 }
 
 /// What becomes of the content when a torrent is removed.

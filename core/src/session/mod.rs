@@ -57,6 +57,8 @@ pub struct Session {
     udp: Udp,
     /// Streams that the upload limit told to wait, in order.
     wait_to_send: Vec<StreamId>,
+    /// No torrent runs until somebody says so.
+    paused: bool,
     shutting_down: bool,
     shut_down_told: bool,
 }
@@ -85,6 +87,7 @@ impl Session {
             by_hash: BTreeMap::new(),
             listeners: Slab::new(),
             wait_to_send: Vec::new(),
+            paused: cx.config.paused,
             shutting_down: false,
             shut_down_told: false,
             cx,
@@ -115,8 +118,8 @@ impl Session {
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
         self.by_hash.insert(hash, id);
-        if !paused && let Some(torrent) = self.torrents.get_mut(id) {
-            torrent.start(&mut self.cx);
+        if !paused {
+            self.resume(id);
         }
         Ok(id)
     }
@@ -156,6 +159,11 @@ impl Session {
         }
     }
 
+    /// Whether no torrent runs until [`Command::ResumeSession`].
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// What this session is set to.
     pub const fn config(&self) -> &Config {
         &self.cx.config
@@ -182,8 +190,52 @@ impl Session {
             self.by_hash.remove(&hash);
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
+        } else {
+            self.go_on(id);
         }
         self.check_shut_down();
+    }
+
+    /// Somebody wants a torrent to run.
+    fn resume(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(id) else { return };
+        torrent.again = match &torrent.phase {
+            Phase::Paused | Phase::Failed(_) => true,
+            // A storage failure that is not told yet is to be seen before it is tried again.
+            Phase::Stopping(_) => torrent.after_stop == AfterStop::Pause,
+            Phase::Opening | Phase::Checking(_) | Phase::Running => false,
+        };
+        self.go_on(id);
+    }
+
+    /// Starts a torrent that is to run, if it may.
+    fn go_on(&mut self, id: TorrentId) {
+        if self.paused || self.shutting_down {
+            return;
+        }
+        if let Some(torrent) = self.torrents.get_mut(id)
+            && torrent.again
+        {
+            torrent.start(&mut self.cx);
+        }
+    }
+
+    fn pause_session(&mut self) {
+        self.paused = true;
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            let Some(torrent) = self.torrents.get_mut(id) else { continue };
+            if matches!(torrent.phase, Phase::Opening | Phase::Checking(_) | Phase::Running) {
+                torrent.again = true;
+                self.stop_torrent(id, AfterStop::Pause);
+            }
+        }
+    }
+
+    fn resume_session(&mut self) {
+        self.paused = false;
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            self.go_on(id);
+        }
     }
 
     fn stop_torrent(&mut self, id: TorrentId, then: AfterStop) {
@@ -258,14 +310,13 @@ impl Application for Session {
                 };
                 self.cx.event(event);
             }
-            Command::Pause(id) => self.stop_torrent(id, AfterStop::Pause),
-            Command::Resume(id) => {
-                if let Some(torrent) = self.torrents.get_mut(id)
-                    && !self.shutting_down
-                {
-                    torrent.start(&mut self.cx);
+            Command::Pause(id) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.again = false;
                 }
+                self.stop_torrent(id, AfterStop::Pause);
             }
+            Command::Resume(id) => self.resume(id),
             Command::Remove(id, files) => self.stop_torrent(id, AfterStop::Remove(files)),
             Command::AddPeers(id, peers) => {
                 if let Some(torrent) = self.torrents.get_mut(id) {
@@ -289,6 +340,8 @@ impl Application for Session {
                     torrent.replace_trackers(&tiers, &mut self.cx);
                 }
             }
+            Command::PauseSession => self.pause_session(),
+            Command::ResumeSession => self.resume_session(),
         }
     }
 

@@ -114,6 +114,8 @@ pub struct TorrentSnapshot {
     pub name: Box<str>,
     /// What it is doing.
     pub state: TorrentState,
+    /// It is paused or stopping, and starts of itself when the session is not paused any more.
+    pub held: bool,
     /// What it waits for.
     pub waits_for: WaitsFor,
     /// Bytes of content.

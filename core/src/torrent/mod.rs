@@ -85,6 +85,8 @@ pub(crate) struct Torrent {
     pub(crate) phase: Phase,
     /// What happens once it has stopped.
     pub(crate) after_stop: AfterStop,
+    /// It is to start as soon as it may: it has stopped, and the session is not paused.
+    pub(crate) again: bool,
     folder: Location,
     state: Option<Location>,
     allocation: Allocation,
@@ -215,6 +217,7 @@ impl Torrent {
             picker: Picker::new(pieces, stream("picker")),
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
+            again: false,
             folder: add.folder,
             state: add.state,
             allocation: add.allocation,
@@ -264,6 +267,7 @@ impl Torrent {
         }
         self.phase = Phase::Opening;
         self.after_stop = AfterStop::Pause;
+        self.again = false;
         self.checked = false;
         self.open(cx);
     }
@@ -379,6 +383,8 @@ impl Torrent {
         }
         match core::mem::replace(&mut self.after_stop, AfterStop::Pause) {
             AfterStop::Fail(error) => {
+                // Somebody has to see to it first.
+                self.again = false;
                 cx.event(Event::TorrentFailed(self.id, error.clone()));
                 self.phase = Phase::Failed(error);
             }

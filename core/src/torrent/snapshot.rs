@@ -20,6 +20,7 @@ impl Torrent {
             info_hash: self.hash,
             name: self.metainfo.info().name().into(),
             state: self.state(),
+            held: self.again,
             waits_for: self.waits_for(streams, cx),
             total_bytes: layout.total_len(),
             have_bytes: layout.total_len() - self.picker.left(),
