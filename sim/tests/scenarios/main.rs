@@ -2,3 +2,10 @@
 //! where.
 
 mod swarm;
+
+mod checking;
+mod scripted;
+mod session_rows;
+mod tampered;
+mod tracker_http;
+mod trackers;
