@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::filter::IpFilter;
 use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
@@ -51,6 +52,9 @@ pub enum Command {
     PauseSession,
     /// Go on with the torrents that run but for [`Command::PauseSession`].
     ResumeSession,
+    /// Talk to no peer or tracker at these addresses from now on, in place of those blocked so
+    /// far. Peers that are connected are let go.
+    SetIpFilter(IpFilter),
 }
 
 /// What becomes of the content when a torrent is removed.
@@ -85,6 +89,8 @@ pub struct AddTorrent {
     pub seed_only: bool,
     /// Do not start until asked to.
     pub paused: bool,
+    /// Whether peers are kept to the session's filter of addresses. Trackers always are.
+    pub filtered: bool,
 }
 
 impl AddTorrent {
@@ -101,6 +107,7 @@ impl AddTorrent {
             peers: Vec::new(),
             seed_only: false,
             paused: false,
+            filtered: true,
         }
     }
 }

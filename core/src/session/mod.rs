@@ -16,6 +16,7 @@
 mod config;
 pub(crate) mod cx;
 mod event;
+mod filter;
 mod handshake;
 mod machine;
 mod stats;
@@ -29,10 +30,11 @@ use core::net::SocketAddr;
 
 pub use config::Config;
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
+pub use filter::{IpFilter, RANGES_MAX};
 pub use stats::{PeerSnapshot, Stats, TorrentSnapshot, TorrentState, TrackerSnapshot, WaitsFor};
 
 use self::cx::{Cx, TimerKey};
-use self::streams::Streams;
+use self::streams::{Kind, Streams};
 use self::trackers::{Trackers, Udp};
 use crate::ids::{CommandToken, InfoHash, ListenerId, Slab, StreamId, TimerId, TorrentId};
 use crate::machine::{Application, Listen, Output};
@@ -247,6 +249,19 @@ impl Session {
         self.poll_announces(id);
     }
 
+    fn set_filter(&mut self, filter: IpFilter) {
+        self.cx.filter = filter;
+        let blocked = self.streams.iter_mut().filter_map(|(id, stream)| {
+            let Kind::Peer(peer) = &stream.kind else { return None };
+            let torrent = peer.torrent.and_then(|torrent| self.torrents.get(torrent));
+            let filtered = torrent.is_none_or(|torrent| torrent.filtered);
+            (filtered && self.cx.filter.blocks(peer.address.ip())).then_some(id)
+        });
+        for id in blocked.collect::<Vec<_>>() {
+            self.close_peer(id, LocalReason::Filtered.into());
+        }
+    }
+
     fn shut_down(&mut self) {
         if self.shutting_down {
             return;
@@ -342,6 +357,7 @@ impl Application for Session {
             }
             Command::PauseSession => self.pause_session(),
             Command::ResumeSession => self.resume_session(),
+            Command::SetIpFilter(filter) => self.set_filter(filter),
         }
     }
 

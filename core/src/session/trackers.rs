@@ -113,7 +113,7 @@ impl Net for Lent<'_> {
     }
 
     fn reaches(&self, address: IpAddr) -> bool {
-        self.cx.config.reaches(address)
+        self.cx.config.reaches(address) && !self.cx.filter.blocks(address)
     }
 
     fn connect(&mut self, to: SocketAddr, tls: Option<&str>) -> Option<StreamId> {

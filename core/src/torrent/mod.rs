@@ -91,6 +91,8 @@ pub(crate) struct Torrent {
     state: Option<Location>,
     allocation: Allocation,
     seed_only: bool,
+    /// The session's filter of addresses counts for its peers.
+    pub(crate) filtered: bool,
     resume: Option<Resume>,
     content: Content,
     blame: Blame,
@@ -222,6 +224,7 @@ impl Torrent {
             state: add.state,
             allocation: add.allocation,
             seed_only: add.seed_only,
+            filtered: add.filtered,
             content: Content::default(),
             blame: Blame::default(),
             choker: Policy {
@@ -496,7 +499,10 @@ impl Torrent {
                 return;
             }
             let Some(address) = self.known.next(now) else { return };
-            if cx.own_addresses.contains(&address) || !cx.config.reaches(address.ip()) {
+            let useless = cx.own_addresses.contains(&address)
+                || !cx.config.reaches(address.ip())
+                || self.is_blocked(address.ip(), cx);
+            if useless {
                 self.known.forget(address);
                 continue;
             }
@@ -506,6 +512,11 @@ impl Torrent {
             let connect = crate::machine::Connect { stream, to: address, from, tls: None };
             cx.out.push(crate::machine::Output::Connect(connect.into()));
         }
+    }
+
+    /// Whether the session's filter keeps peers there away from this torrent.
+    pub(crate) fn is_blocked(&self, address: IpAddr, cx: &Cx) -> bool {
+        self.filtered && cx.filter.blocks(address)
     }
 
     /// New addresses are there to be tried.
