@@ -7,12 +7,12 @@ use std::sync::Arc;
 use teem_core::ids::{CommandToken, TorrentId};
 use teem_core::machine::JobError;
 use teem_core::rng::Seed;
-use teem_core::session::{AddTorrent, Command, Config, Event, Session, TorrentState};
+use teem_core::session::{AddTorrent, Command, Config, Event, IpFilter, Session, TorrentState};
 use teem_core::time::Duration;
 use teem_sim::net::{HostId, WALL};
 use teem_sim::swarm::{PORT, Swarm, address, folder, state};
 
-use crate::scripted::{Answer, ScriptedTracker, asked};
+use crate::scripted::{Answer, ScriptedTracker, asked, scripted};
 use crate::tampered::{DETAIL, Tampered};
 use crate::trackers::{at, ip, pass, swarm, torrent, url};
 
@@ -243,6 +243,83 @@ fn paused_checking() {
     assert_eq!(states(&swarm, client), vec![TorrentState::Paused; 10]);
     assert_eq!(swarm.session(client).stats().checked_bytes, 0);
     assert!(swarm.session(client).torrents().all(|torrent| torrent.have_pieces == 0));
+}
+
+/// Blocks all but the last two of five hosts.
+fn block_three(swarm: &mut Swarm, client: HostId, peers: &[HostId]) {
+    let range = teem_sim::swarm::ip(peers[0])..=teem_sim::swarm::ip(peers[2]);
+    swarm.command(client, Command::SetIpFilter(IpFilter::blocking([range])));
+}
+
+/// A client that hears of five peers; whom of them it called.
+fn called(filtered: bool, filter_first: bool) -> Vec<bool> {
+    let mut swarm = swarm(&[]);
+    let peers = [(); 5].map(|()| swarm.leecher(Config::default()));
+    let client = swarm.add(None, Config::default(), |add| add.filtered = filtered);
+    if filter_first {
+        block_three(&mut swarm, client, &peers);
+        pass(&mut swarm, 5);
+    } else {
+        pass(&mut swarm, 5);
+        block_three(&mut swarm, client, &peers);
+    }
+    swarm.introduce(client, &peers);
+    pass(&mut swarm, 60);
+    peers.map(|peer| swarm.session(peer).stats().peers_accepted == 1).to_vec()
+}
+
+#[test]
+fn apply_ip_filter() {
+    assert_eq!(called(true, true), [false, false, false, true, true]);
+}
+
+#[test]
+fn update_ip_filter() {
+    assert_eq!(called(true, false), [false, false, false, true, true]);
+    // Those who are there already are let go, and do not come back until the filter is lifted.
+    let mut swarm = swarm(&[]);
+    let peers = [(); 5].map(|()| swarm.leecher(Config::default()));
+    let client = swarm.leecher(Config::default());
+    swarm.introduce(client, &peers[..4]);
+    pass(&mut swarm, 5);
+    let connected = |swarm: &Swarm| peers.map(|peer| swarm.snapshot(peer).peers);
+    assert_eq!(connected(&swarm), [1, 1, 1, 1, 0]);
+    block_three(&mut swarm, client, &peers);
+    pass(&mut swarm, 300);
+    assert_eq!(connected(&swarm), [0, 0, 0, 1, 0]);
+    for peer in peers {
+        swarm.introduce(peer, &[client]);
+    }
+    pass(&mut swarm, 300);
+    assert_eq!(connected(&swarm), [0, 0, 0, 1, 1]);
+    swarm.command(client, Command::SetIpFilter(IpFilter::new()));
+    swarm.introduce(client, &peers);
+    pass(&mut swarm, 300);
+    assert_eq!(connected(&swarm), [1; 5]);
+}
+
+#[test]
+fn apply_ip_filter_to_torrent() {
+    assert_eq!(called(false, true), [true; 5]);
+}
+
+#[test]
+fn ip_filter_trackers() {
+    let urls: Vec<String> = (0..5).map(url).collect();
+    let tiers: Vec<[&str; 1]> = urls.iter().map(|url| [url.as_str()]).collect();
+    let tiers: Vec<&[&str]> = tiers.iter().map(|tier| &tier[..]).collect();
+    let mut swarm = swarm(&tiers);
+    let config = Config { announce_to_all_tiers: true, ..Config::default() };
+    let client = swarm.seeder(config);
+    let trackers = [0, 1, 2, 3, 4].map(|number| {
+        let tracker = ScriptedTracker::http(at(number)).on("/announce", [Answer::interval(1_800)]);
+        tracker.join(&mut swarm, ip(number))
+    });
+    let filter = IpFilter::blocking([ip(0)..=ip(2)]);
+    swarm.command(client, Command::SetIpFilter(filter));
+    pass(&mut swarm, 60);
+    let counts = trackers.map(|tracker| scripted(&swarm, tracker).accepted);
+    assert_eq!(counts, [0, 0, 0, 1, 1]);
 }
 
 /// What a failed job may lead to, and nothing else.
