@@ -116,6 +116,9 @@ pub enum LocalReason {
     /// The peer's address is banned.
     #[error("banned")]
     Banned,
+    /// The session's filter blocks the peer's address.
+    #[error("blocked by the filter")]
+    Filtered,
 }
 
 /// Which limit was reached.

@@ -38,6 +38,14 @@ pub struct Config {
     pub buffer_bytes_max: usize,
     /// Content that is hashed at a time while checking what is on disk, in bytes.
     pub check_bytes_max: usize,
+    /// Announce to every tracker of a tier, not only to the first that answers. Not for private
+    /// torrents (BEP 27).
+    pub announce_to_all_trackers: bool,
+    /// Announce in every tier, not only in the first with a tracker that answers. Not for private
+    /// torrents (BEP 27).
+    pub announce_to_all_tiers: bool,
+    /// Begin as after [`Command::PauseSession`](super::Command::PauseSession).
+    pub paused: bool,
     /// Our address for IPv4 connections; with only one of the two set, the other family is not
     /// used at all.
     pub bind_v4: Option<Ipv4Addr>,
@@ -60,6 +68,9 @@ impl Default for Config {
             up_bytes_per_s: None,
             buffer_bytes_max: 24 * 1024 * 1024,
             check_bytes_max: 16 * 1024 * 1024,
+            announce_to_all_trackers: false,
+            announce_to_all_tiers: false,
+            paused: false,
             bind_v4: None,
             bind_v6: None,
         }

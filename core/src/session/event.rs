@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::filter::IpFilter;
 use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
@@ -26,7 +27,8 @@ pub enum Command {
     /// Close its connections, tell its trackers, save its state; [`Event::TorrentPaused`] when
     /// that is done.
     Pause(TorrentId),
-    /// Go on with a paused or failed torrent.
+    /// Go on with a paused or failed torrent: at once, or when its pause is done, or when the
+    /// session is not paused any more.
     Resume(TorrentId),
     /// Pause and forget a torrent: [`Event::TorrentRemoved`].
     Remove(TorrentId, RemoveFiles),
@@ -43,6 +45,17 @@ pub enum Command {
     },
     /// Pause every torrent and close every file: [`Event::ShutDown`] when all is saved and told.
     ShutDown,
+    /// Ask these trackers from now on, tier by tier (BEP 12), in place of those it has. What is no
+    /// tracker URL is left out. Trackers that go are told `stopped` if they know us.
+    ReplaceTrackers(TorrentId, Vec<Vec<String>>),
+    /// Pause every torrent that is not paused, and start none until [`Command::ResumeSession`]:
+    /// [`Event::TorrentPaused`] for each.
+    PauseSession,
+    /// Go on with the torrents that run but for [`Command::PauseSession`].
+    ResumeSession,
+    /// Talk to no peer or tracker at these addresses from now on, in place of those blocked so
+    /// far. Peers that are connected are let go.
+    SetIpFilter(IpFilter),
 }
 
 /// What becomes of the content when a torrent is removed.
@@ -77,6 +90,8 @@ pub struct AddTorrent {
     pub seed_only: bool,
     /// Do not start until asked to.
     pub paused: bool,
+    /// Whether peers are kept to the session's filter of addresses. Trackers always are.
+    pub filtered: bool,
 }
 
 impl AddTorrent {
@@ -93,6 +108,7 @@ impl AddTorrent {
             peers: Vec::new(),
             seed_only: false,
             paused: false,
+            filtered: true,
         }
     }
 }

@@ -66,6 +66,9 @@ impl Session {
         if address.is_some_and(|address| torrent.known.is_banned(address.ip())) {
             return Err(LocalReason::Banned.into());
         }
+        if address.is_some_and(|address| torrent.is_blocked(address.ip(), &self.cx)) {
+            return Err(LocalReason::Filtered.into());
+        }
         if torrent.peers.len() >= self.cx.config.torrent_peers_max {
             return Err(LimitReached::Connections.into());
         }
@@ -120,6 +123,10 @@ impl Session {
     /// Somebody at the door: let in before anything is known of them, unless there is no room.
     pub(super) fn admit_stream(&mut self, from: core::net::SocketAddr) -> Option<StreamId> {
         if self.shutting_down || self.streams.peer_count() >= self.cx.config.peers_max {
+            return None;
+        }
+        // A torrent that the filter does not count for may be what they come for.
+        if self.cx.filter.blocks(from.ip()) && self.torrents.iter().all(|(_, t)| t.filtered) {
             return None;
         }
         let peer = Peer::new(self.cx.now(), from, None);

@@ -28,6 +28,7 @@ mod transfer;
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -84,10 +85,14 @@ pub(crate) struct Torrent {
     pub(crate) phase: Phase,
     /// What happens once it has stopped.
     pub(crate) after_stop: AfterStop,
+    /// It is to start as soon as it may: it has stopped, and the session is not paused.
+    pub(crate) again: bool,
     folder: Location,
     state: Option<Location>,
     allocation: Allocation,
     seed_only: bool,
+    /// The session's filter of addresses counts for its peers.
+    pub(crate) filtered: bool,
     resume: Option<Resume>,
     content: Content,
     blame: Blame,
@@ -196,7 +201,11 @@ impl Torrent {
             let own = add.metainfo.0.trackers.iter();
             tiers.extend(own.map(|tier| tier.iter().filter_map(|url| parse(url)).collect()));
         }
-        let policy = AnnouncePolicy { private: info.is_private(), ..AnnouncePolicy::default() };
+        let policy = AnnouncePolicy {
+            all_trackers: cx.config.announce_to_all_trackers,
+            all_tiers: cx.config.announce_to_all_tiers,
+            private: info.is_private(),
+        };
         let stream = |label| cx.seed.stream(label, u64::from(id_number(id)));
         let mut known = Known::default();
         for peer in &add.peers {
@@ -211,10 +220,12 @@ impl Torrent {
             picker: Picker::new(pieces, stream("picker")),
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
+            again: false,
             folder: add.folder,
             state: add.state,
             allocation: add.allocation,
             seed_only: add.seed_only,
+            filtered: add.filtered,
             content: Content::default(),
             blame: Blame::default(),
             choker: Policy {
@@ -260,6 +271,7 @@ impl Torrent {
         }
         self.phase = Phase::Opening;
         self.after_stop = AfterStop::Pause;
+        self.again = false;
         self.checked = false;
         self.open(cx);
     }
@@ -375,6 +387,8 @@ impl Torrent {
         }
         match core::mem::replace(&mut self.after_stop, AfterStop::Pause) {
             AfterStop::Fail(error) => {
+                // Somebody has to see to it first.
+                self.again = false;
                 cx.event(Event::TorrentFailed(self.id, error.clone()));
                 self.phase = Phase::Failed(error);
             }
@@ -486,7 +500,10 @@ impl Torrent {
                 return;
             }
             let Some(address) = self.known.next(now) else { return };
-            if cx.own_addresses.contains(&address) || !cx.config.reaches(address.ip()) {
+            let useless = cx.own_addresses.contains(&address)
+                || !cx.config.reaches(address.ip())
+                || self.is_blocked(address.ip(), cx);
+            if useless {
                 self.known.forget(address);
                 continue;
             }
@@ -498,6 +515,11 @@ impl Torrent {
         }
     }
 
+    /// Whether the session's filter keeps peers there away from this torrent.
+    pub(crate) fn is_blocked(&self, address: IpAddr, cx: &Cx) -> bool {
+        self.filtered && cx.filter.blocks(address)
+    }
+
     /// New addresses are there to be tried.
     pub(crate) fn add_addresses(
         &mut self,
@@ -507,6 +529,14 @@ impl Torrent {
         let new = addresses.into_iter().filter(|address| self.known.add(*address)).count();
         self.arm(cx);
         new
+    }
+
+    /// Asks these trackers from now on.
+    pub(crate) fn replace_trackers(&mut self, tiers: &[Vec<String>], cx: &mut Cx) {
+        let parse = |url: &String| TrackerUrl::parse(url).ok();
+        let tiers = tiers.iter().map(|tier| tier.iter().filter_map(parse).collect::<Vec<_>>());
+        self.trackers.replace(cx.now(), tiers);
+        self.arm(cx);
     }
 
     /// Counts a connection as this torrent's.
