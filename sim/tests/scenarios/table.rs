@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Tests that there are at least: `table.md`'s own while it stands alone, then all.
-const TESTS_MIN: [usize; 2] = [45, 90];
+const TESTS_MIN: [usize; 2] = [48, 115];
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -19,13 +19,18 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
 
-/// The cells of the rows of a table, its header left out, and where each row is.
-fn rows<'a>(file: &'a str, text: &'a str) -> impl Iterator<Item = (String, Vec<&'a str>)> {
+/// The cells of the rows of a table, its header left out, and where each row is: the heading that
+/// it stands under, and its line.
+fn rows<'a>(file: &'a str, text: &'a str) -> impl Iterator<Item = (&'a str, String, Vec<&'a str>)> {
+    let mut heading = "";
     text.lines().enumerate().filter_map(move |(number, line)| {
+        if line.starts_with('#') {
+            heading = line;
+        }
         let cells = line.strip_prefix('|')?.strip_suffix('|')?;
         let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
         let header = cells[0] == "name" || cells[0].starts_with("---");
-        (!header).then(|| (format!("{file}:{}", number + 1), cells))
+        (!header).then(|| (heading, format!("{file}:{}", number + 1), cells))
     })
 }
 
@@ -60,11 +65,11 @@ fn every_scenario_is_named_once_and_every_named_test_is_there() {
     let mut seen = BTreeMap::new();
     let mut held: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, text) in &texts {
-        for (place, cells) in rows(file, text) {
+        for (heading, place, cells) in rows(file, text) {
             let [name, kind, what] = cells[..] else { panic!("{place}: three cells") };
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-            assert!(!name.is_empty() && name.chars().all(plain), "{place}: {name:?} is no name");
-            if let Some(before) = seen.insert(name.to_owned(), place.clone()) {
+            assert!(!name.is_empty() && name.len() <= 80, "{place}: {name:?} is no name");
+            // Two groups of tests may each have one of that name.
+            if let Some(before) = seen.insert((heading, name), place.clone()) {
                 panic!("{place}: {name} is in {before} already");
             }
             counts.names += 1;
@@ -81,7 +86,7 @@ fn every_scenario_is_named_once_and_every_named_test_is_there() {
                     counts.tests += 1;
                 }
                 "not built yet" | "not applicable" => {
-                    assert!(what.len() > 10, "{place}: why?");
+                    assert!(what.len() >= 3, "{place}: why?");
                     let count = if kind == "not applicable" {
                         &mut counts.not_applicable
                     } else {

@@ -41,6 +41,8 @@ fn ask(url: &str) -> (Swarm, HostId, HostId) {
         .on("/infinite/redirect", [Answer::redirect("/infinite/redirect")])
         .on("/elsewhere", [Answer::redirect("http://another.example:8080/announce")])
         .join(&mut swarm, ip(1));
+    // Somebody is there who refuses; an address that nobody has would swallow the call.
+    ScriptedTracker::udp(at(10), UdpAnswer::Silence).join(&mut swarm, ip(10));
     let disk = swarm.net.disk_mut(client);
     disk.add_name("tracker.example", [ip(1)]);
     disk.add_name("another.example", [ip(1)]);
