@@ -155,6 +155,9 @@ pub enum Event {
     TorrentPaused(TorrentId),
     /// It is gone.
     TorrentRemoved(TorrentId),
+    /// These files (by index) are complete, with a piece that was fetched. Files that were complete
+    /// when the torrent became ready, empty ones and padding are not told.
+    FilesFinished(TorrentId, Vec<usize>),
     /// A piece is ours.
     PieceVerified(TorrentId, PieceIndex),
     /// A piece turned out wrong and will be fetched again.

@@ -663,6 +663,10 @@ impl Torrent {
         let len = self.picker.layout().piece_len(piece);
         self.unsaved += u64::from(len);
         cx.event(Event::PieceVerified(self.id, piece));
+        let files = self.files_finished_with(piece);
+        if !files.is_empty() {
+            cx.event(Event::FilesFinished(self.id, files));
+        }
         let blocks = self.picker.layout().blocks(piece);
         let finding = self.blame.right(piece, blocks);
         self.on_finding(piece, finding, streams, cx);
@@ -676,6 +680,21 @@ impl Torrent {
             }
             self.arm(cx);
         }
+    }
+
+    /// The files that this piece was the last one of.
+    fn files_finished_with(&self, piece: PieceIndex) -> Vec<usize> {
+        let layout = self.metainfo.info().layout();
+        let finished = layout.map_piece(piece).filter(|slice| {
+            let file = layout.file(slice.file).expect("a mapped file exists");
+            // From this piece on and round: the next one that is missing is mostly near.
+            let pieces = file.pieces();
+            let mut others = (piece.0 + 1..pieces.end).chain(pieces.start..piece.0);
+            slice.len > 0
+                && !file.is_pad()
+                && others.all(|other| self.picker.has(PieceIndex(other)))
+        });
+        finished.map(|slice| slice.file).collect()
     }
 
     fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {

@@ -1,9 +1,12 @@
 //! Whole swarms of sessions: the properties of libtorrent's `test_swarm`, in our terms.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use teem_core::hash::sha1;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::Machine;
+use teem_core::metainfo::create::{Content, Draft, Options};
 use teem_core::peer::{CloseReason, LimitReached, Refusal};
 use teem_core::rate::RATE_MIN;
 use teem_core::session::{Command, Config, Event, RemoveFiles, TorrentState, WaitsFor};
@@ -259,6 +262,37 @@ fn a_download_that_is_removed_half_way_with_its_files_leaves_nothing_on_disk() {
     swarm.run(60, |_| false);
     assert!(swarm.disk(leecher).is_empty());
     assert_eq!(swarm.session(leecher).stats().buffered_bytes, 0);
+}
+
+#[test]
+fn every_file_is_told_once_when_its_last_piece_is_here() {
+    let lens = [100_000, 5, 0, 300_000, 1, 70_000];
+    let files = lens.iter().enumerate().map(|(at, len)| (vec![format!("file {at}")], *len as u64));
+    let total: usize = lens.iter().sum();
+    let content: Vec<u8> = (0..total).map(|at| (at * 7 + at / 251) as u8).collect();
+    let options = Options { piece_len: Some(PIECE_LEN), ..Options::default() };
+    let draft = Draft::new("folder", Content::Folder(files.collect()), options);
+    let hashes: Vec<_> = content.chunks(PIECE_LEN as usize).map(sha1).collect();
+    let metainfo = draft.expect("a sound draft").finish(&hashes).expect("a sound torrent");
+    let mut swarm = Swarm::of(Arc::new(metainfo), content.into());
+    let seeder = swarm.seeder(Config::default());
+    let leecher = swarm.leecher(Config::default());
+    swarm.introduce(leecher, &[seeder]);
+    assert!(swarm.run(80, |swarm| swarm.is_complete(leecher)));
+    let told = |host| -> Vec<usize> {
+        let files = swarm.events(host).iter().filter_map(|event| match event {
+            Event::FilesFinished(_, files) => Some(files.clone()),
+            _ => None,
+        });
+        files.flatten().collect()
+    };
+    let mut finished = told(leecher);
+    finished.sort_unstable();
+    assert_eq!(finished, [0, 1, 3, 4, 5], "all but the empty one, each once");
+    assert_eq!(told(seeder), [], "what was there is no news");
+    let at = |wanted: fn(&Event) -> bool| swarm.events(leecher).iter().rposition(wanted);
+    let last = at(|event| matches!(event, Event::FilesFinished(..)));
+    assert!(last < at(|event| matches!(event, Event::TorrentFinished(_))));
 }
 
 #[test]
