@@ -10,6 +10,7 @@ pub mod actors;
 pub mod content;
 pub mod flow;
 pub mod net;
+pub mod run;
 pub mod storage;
 pub mod swarm;
 pub mod time;

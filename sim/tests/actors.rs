@@ -475,7 +475,8 @@ fn lied_to(lies: &[Lie]) -> (u64, usize, u64) {
     swarm.run(600, |_| false);
     if lies == [Lie::ManyPeers] {
         let tried = swarm.count(hosts[0], |event| matches!(event, Event::PeerClosed { .. }));
-        assert!(tried > 2_000, "{tried} of the many peers were tried");
+        // Nobody is there: each takes a place for as long as a handshake may take.
+        assert!(tried > 500, "{tried} of the many peers were tried");
     }
     assert_eq!(log(&swarm, honest).violations(), []);
     let Some(liar) = swarm.net.machine(trackers[0]).actor::<LyingTracker>() else {

@@ -10,13 +10,17 @@
 //! pieces and no policy. What the messages mean for a torrent is `torrent::transfer`'s part.
 //! BEP 3, BEP 6 (Fast extension), BEP 10 (extension protocol).
 
+mod allowed;
 mod pipeline;
 mod reason;
 mod uploads;
 
+pub(crate) use allowed::{ALLOWED_MAX, Allowed, allowed_set};
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
-pub(crate) use uploads::{OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads};
+pub(crate) use uploads::{
+    INVALID_MAX, OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads,
+};
 
 use alloc::boxed::Box;
 use core::net::SocketAddr;
@@ -40,6 +44,14 @@ pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(100);
 /// A peer that we asked for blocks and that sent none for this long is snubbed: its requests go to
 /// others, and it is asked for one block at a time until it delivers.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A peer that is unchoked and interested, and asks us, who are complete, for nothing for this long,
+/// holds a slot that others could use: it is closed. Time in which it was sent blocks counts from
+/// their end.
+pub const NO_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often it is judged again whether a peer may stay that neither side is interested in.
+pub const BORED_AGAIN: Duration = Duration::from_secs(10);
 
 /// A block on its way keeps its sender from being snubbed as long as so many bytes of it come
 /// within [`REQUEST_TIMEOUT`]: a slow block is not a dead one, one that trickles in byte by byte
@@ -135,6 +147,8 @@ pub(crate) struct Peer {
 
     pub(crate) pipeline: Option<Box<Pipeline>>,
     pub(crate) uploads: Option<Box<Uploads>>,
+    /// Pieces that it lets us ask for while it chokes us (BEP 6).
+    pub(crate) allowed: Option<Box<Allowed>>,
     /// Name and version that it gives itself (BEP 10).
     pub(crate) client: Option<Box<str>>,
     /// Requests that it allows to be outstanding (BEP 10, `reqq`).
@@ -153,6 +167,10 @@ pub(crate) struct Peer {
     pub(crate) last_received: Instant,
     pub(crate) last_sent: Instant,
     pub(crate) last_block: Instant,
+    /// When it last asked for a block, got the end of one, or began to be able to ask.
+    pub(crate) asked_at: Instant,
+    /// When it is judged whether it may stay, if neither side is interested in the other.
+    pub(crate) bored_at: Instant,
     pub(crate) unchoked_at: Option<Instant>,
     pub(crate) choked_at: Option<Instant>,
     pub(crate) uploaded_at_unchoke: u64,
@@ -189,6 +207,7 @@ impl Peer {
             upload_only: false,
             pipeline: None,
             uploads: None,
+            allowed: None,
             client: None,
             request_queue: REQUEST_QUEUE_DEFAULT,
             received: Rate::new(now),
@@ -202,6 +221,8 @@ impl Peer {
             last_received: now,
             last_sent: now,
             last_block: now,
+            asked_at: now,
+            bored_at: now,
             unchoked_at: None,
             choked_at: None,
             uploaded_at_unchoke: 0,
@@ -252,17 +273,33 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether it could ask us for blocks, and wants some.
+    pub(crate) const fn may_ask(&self) -> bool {
+        self.interested_in_us && !self.we_choke
+    }
+
+    /// Whether neither side has anything for the other.
+    pub(crate) const fn is_bored(&self) -> bool {
+        !self.interested_in_us && !self.we_are_interested
+    }
+
     /// When this connection's own timer is due.
     pub(crate) fn deadline(&self) -> Instant {
         if !self.is_open() {
             return self.connected_at + HANDSHAKE_TIMEOUT;
         }
-        let alive =
+        let mut due =
             (self.last_received + INACTIVITY_TIMEOUT).min(self.last_sent + KEEP_ALIVE_INTERVAL);
         if self.outstanding() > 0 {
-            return alive.min(self.last_block + REQUEST_TIMEOUT);
+            due = due.min(self.last_block + REQUEST_TIMEOUT);
         }
-        alive
+        if self.may_ask() {
+            due = due.min(self.asked_at + NO_REQUEST_TIMEOUT);
+        }
+        if self.is_bored() {
+            due = due.min(self.bored_at);
+        }
+        due
     }
 }
 

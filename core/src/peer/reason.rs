@@ -62,8 +62,8 @@ pub enum Misbehaviour {
     /// A request that is empty, too long, or outside its piece.
     #[error("asked for a range that does not exist")]
     BadRequest,
-    /// It asked for a piece that we do not have.
-    #[error("asked for a piece that we did not announce")]
+    /// It asked again and again for pieces that we do not have.
+    #[error("asked for pieces that we did not announce")]
     PieceNotOurs,
     /// It asked for far more at a time than we allow.
     #[error("asked for too much at a time")]
@@ -116,6 +116,9 @@ pub enum LocalReason {
     /// The peer's address is banned.
     #[error("banned")]
     Banned,
+    /// The session's filter blocks the peer's address.
+    #[error("blocked by the filter")]
+    Filtered,
 }
 
 /// Which limit was reached.
@@ -128,6 +131,12 @@ pub enum LimitReached {
     /// Not a word for too long.
     #[error("silent for too long")]
     Inactivity,
+    /// It could ask for blocks, and did not for too long.
+    #[error("asked for nothing for too long")]
+    NoRequest,
+    /// Neither side had anything for the other for too long, and places are scarce.
+    #[error("of no use to each other, and places are scarce")]
+    NoInterest,
     /// It does not read what we send.
     #[error("does not read what is sent")]
     SendQueue,

@@ -7,6 +7,7 @@ use alloc::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::Allowed;
 use crate::wire::BlockRequest;
 
 /// Requests of one peer that may wait: what we tell it (BEP 10, `reqq`).
@@ -14,6 +15,10 @@ pub(crate) const QUEUE_MAX: u32 = 512;
 
 /// Requests that a peer may send beyond that before it is closed; they are rejected or dropped.
 pub(crate) const OVERFLOW_MAX: u32 = 4 * QUEUE_MAX;
+
+/// Requests for pieces that we do not have before a peer is closed. A few are honest: what was
+/// announced may have been lost since, or given up.
+pub(crate) const INVALID_MAX: u32 = 300;
 
 /// Longest range that may be asked for; larger ones are refused by all deployed clients too.
 pub(crate) const REQUEST_LEN_MAX: u32 = 128 * 1024;
@@ -32,6 +37,14 @@ pub(crate) struct Uploads {
     /// Requests that are being read, so that a cancel can still catch them.
     in_read: SmallVec<[BlockRequest; 16]>,
     pub(crate) overflow: u32,
+    /// Pieces that may be asked for while choked (BEP 6), and how many bytes of each.
+    pub(crate) allowed: Allowed,
+    /// They were told.
+    pub(crate) told_allowed: bool,
+    /// Blocks are among what was not sent yet.
+    pub(crate) unsent: bool,
+    /// Requests for pieces that we do not have.
+    pub(crate) invalid: u32,
 }
 
 impl Uploads {
@@ -85,12 +98,39 @@ impl Uploads {
         }
     }
 
-    /// Drops all requests, those being read too, and returns them.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = BlockRequest> + '_ {
-        self.in_read.drain(..).chain(self.waiting.drain(..))
+    /// Whether a choked peer may ask for this; if so, it may not ask for it again.
+    pub(crate) fn allows(&mut self, request: BlockRequest) -> bool {
+        let mut pieces = self.allowed.iter_mut();
+        let Some((_, left)) = pieces.find(|(piece, _)| *piece == request.piece) else {
+            return false;
+        };
+        match left.checked_sub(request.length) {
+            Some(less) => {
+                *left = less;
+                true
+            }
+            None => false,
+        }
     }
 
-    #[cfg(test)]
+    /// Drops all requests, those being read too, and returns them; but for those of pieces that may
+    /// be asked for while choked.
+    pub(crate) fn drop_choked(&mut self) -> SmallVec<[BlockRequest; 16]> {
+        let mut dropped = SmallVec::new();
+        let allowed = &self.allowed;
+        let mut keep = |request: &BlockRequest| {
+            let keep = allowed.iter().any(|(piece, _)| *piece == request.piece);
+            if !keep {
+                dropped.push(*request);
+            }
+            keep
+        };
+        self.in_read.retain(|request| keep(request));
+        self.waiting.retain(keep);
+        dropped
+    }
+
+    /// Whether no request waits or is read.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_read.is_empty()
     }
@@ -135,6 +175,20 @@ mod tests {
         assert!(!uploads.take_read(request(0, 0)));
         assert!(uploads.take_read(request(0, 16_384)));
         assert!(uploads.is_empty());
+    }
+
+    #[test]
+    fn a_choke_leaves_what_is_allowed_and_that_only_once() {
+        let mut uploads = Uploads::default();
+        uploads.allowed.push((PieceIndex(7), 32_768));
+        assert!(!uploads.allows(request(0, 0)));
+        assert!(uploads.allows(request(7, 0)) && uploads.push(request(7, 0)));
+        assert!(uploads.allows(request(7, 16_384)) && !uploads.allows(request(7, 0)));
+        uploads.push(request(1, 0));
+        uploads.next_run();
+        uploads.push(request(2, 0));
+        assert_eq!(uploads.drop_choked()[..], [request(1, 0), request(2, 0)]);
+        assert_eq!(uploads.len(), 1);
     }
 
     #[test]

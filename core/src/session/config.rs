@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::PeerId;
 use crate::rng::Rng;
+use crate::time::Duration;
 
 /// Settings of a session. All have sensible defaults; change fields and hand it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,13 @@ pub struct Config {
     pub half_open_max: usize,
     /// Peers of one torrent that may download from us at a time, the optimistic ones included.
     pub upload_slots: usize,
+    /// Pieces that a peer may fetch while it is choked, so that it has something to give (BEP 6);
+    /// at most a hundred. They are served beside the upload slots, which is why there are none
+    /// unless asked for.
+    pub allowed_fast_pieces: u32,
+    /// How long a peer may stay that neither side is interested in, once two thirds of the places
+    /// are taken. Seconds.
+    pub no_interest_timeout_s: u32,
     /// Bytes per second that we receive from peers, over all torrents; none: no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes per second that we send to peers, over all torrents; none: no limit.
@@ -30,6 +38,14 @@ pub struct Config {
     pub buffer_bytes_max: usize,
     /// Content that is hashed at a time while checking what is on disk, in bytes.
     pub check_bytes_max: usize,
+    /// Announce to every tracker of a tier, not only to the first that answers. Not for private
+    /// torrents (BEP 27).
+    pub announce_to_all_trackers: bool,
+    /// Announce in every tier, not only in the first with a tracker that answers. Not for private
+    /// torrents (BEP 27).
+    pub announce_to_all_tiers: bool,
+    /// Begin as after [`Command::PauseSession`](super::Command::PauseSession).
+    pub paused: bool,
     /// Our address for IPv4 connections; with only one of the two set, the other family is not
     /// used at all.
     pub bind_v4: Option<Ipv4Addr>,
@@ -46,10 +62,15 @@ impl Default for Config {
             torrent_peers_max: 50,
             half_open_max: 30,
             upload_slots: 8,
+            allowed_fast_pieces: 0,
+            no_interest_timeout_s: 600,
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             buffer_bytes_max: 24 * 1024 * 1024,
             check_bytes_max: 16 * 1024 * 1024,
+            announce_to_all_trackers: false,
+            announce_to_all_tiers: false,
+            paused: false,
             bind_v4: None,
             bind_v6: None,
         }
@@ -57,6 +78,10 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(crate) const fn no_interest_timeout(&self) -> Duration {
+        Duration::from_secs(self.no_interest_timeout_s as u64)
+    }
+
     /// Whether connections to this address may be made.
     pub(crate) const fn reaches(&self, address: IpAddr) -> bool {
         let unset = self.bind_v4.is_none() && self.bind_v6.is_none();

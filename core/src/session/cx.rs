@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::config::Config;
 use super::event::Event;
+use super::filter::IpFilter;
 use super::stats::Stats;
 use crate::ids::{PeerId, PieceIndex, StreamId, TorrentId};
 use crate::machine::{Clock, Jobs, Outbox};
@@ -34,6 +35,8 @@ pub(crate) struct Cx {
     /// What we tell trackers; zero while we do not listen.
     pub(crate) listen_port: u16,
     pub(crate) own_addresses: SmallVec<[SocketAddr; 2]>,
+    /// Who is not talked to.
+    pub(crate) filter: IpFilter,
     pub(crate) out: Outbox,
     pub(crate) jobs: Jobs<JobOwner>,
     pub(crate) timers: Timers<TimerKey>,
@@ -163,6 +166,7 @@ impl Cx {
             announce_key: rng.next_u32(),
             listen_port: 0,
             own_addresses: SmallVec::new(),
+            filter: IpFilter::new(),
             out: Outbox::default(),
             jobs: Jobs::new(),
             timers: Timers::new(),

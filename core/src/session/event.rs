@@ -9,10 +9,12 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::filter::IpFilter;
 use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
 use crate::peer::CloseReason;
+use crate::wire::BlockRequest;
 
 /// What a session can be asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,7 +27,8 @@ pub enum Command {
     /// Close its connections, tell its trackers, save its state; [`Event::TorrentPaused`] when
     /// that is done.
     Pause(TorrentId),
-    /// Go on with a paused or failed torrent.
+    /// Go on with a paused or failed torrent: at once, or when its pause is done, or when the
+    /// session is not paused any more.
     Resume(TorrentId),
     /// Pause and forget a torrent: [`Event::TorrentRemoved`].
     Remove(TorrentId, RemoveFiles),
@@ -42,6 +45,17 @@ pub enum Command {
     },
     /// Pause every torrent and close every file: [`Event::ShutDown`] when all is saved and told.
     ShutDown,
+    /// Ask these trackers from now on, tier by tier (BEP 12), in place of those it has. What is no
+    /// tracker URL is left out. Trackers that go are told `stopped` if they know us.
+    ReplaceTrackers(TorrentId, Vec<Vec<String>>),
+    /// Pause every torrent that is not paused, and start none until [`Command::ResumeSession`]:
+    /// [`Event::TorrentPaused`] for each.
+    PauseSession,
+    /// Go on with the torrents that run but for [`Command::PauseSession`].
+    ResumeSession,
+    /// Talk to no peer or tracker at these addresses from now on, in place of those blocked so
+    /// far. Peers that are connected are let go.
+    SetIpFilter(IpFilter),
 }
 
 /// What becomes of the content when a torrent is removed.
@@ -76,6 +90,8 @@ pub struct AddTorrent {
     pub seed_only: bool,
     /// Do not start until asked to.
     pub paused: bool,
+    /// Whether peers are kept to the session's filter of addresses. Trackers always are.
+    pub filtered: bool,
 }
 
 impl AddTorrent {
@@ -92,6 +108,7 @@ impl AddTorrent {
             peers: Vec::new(),
             seed_only: false,
             paused: false,
+            filtered: true,
         }
     }
 }
@@ -138,6 +155,9 @@ pub enum Event {
     TorrentPaused(TorrentId),
     /// It is gone.
     TorrentRemoved(TorrentId),
+    /// These files (by index) are complete, with a piece that was fetched. Files that were complete
+    /// when the torrent became ready, empty ones and padding are not told.
+    FilesFinished(TorrentId, Vec<usize>),
     /// A piece is ours.
     PieceVerified(TorrentId, PieceIndex),
     /// A piece turned out wrong and will be fetched again.
@@ -152,6 +172,16 @@ pub enum Event {
         address: SocketAddr,
         /// Why.
         reason: CloseReason,
+    },
+    /// A peer asked for a piece that we do not have. It is told so, and closed only if it does that
+    /// again and again.
+    InvalidRequest {
+        /// Which torrent.
+        torrent: TorrentId,
+        /// Who.
+        address: SocketAddr,
+        /// What it asked for.
+        request: BlockRequest,
     },
     /// A peer sent corrupt data and will not be talked to again.
     PeerBanned(TorrentId, core::net::IpAddr),

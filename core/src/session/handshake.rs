@@ -8,6 +8,9 @@ use crate::peer::{CloseReason, LimitReached, LocalReason, Misbehaviour, Peer, Re
 use crate::torrent::Torrent;
 use crate::wire::Handshake;
 
+/// Addresses that turned out to be our own, and are not dialled.
+const OWN_ADDRESSES_MAX: usize = 16;
+
 impl Session {
     /// A stream that we asked for is up: we speak first.
     pub(super) fn on_peer_connected(&mut self, id: StreamId) {
@@ -47,8 +50,7 @@ impl Session {
             self.send_handshake(id, Some(torrent));
         }
         let Some(handshake) = handshake else { return Ok(false) };
-        self.on_shaken(id, &handshake)?;
-        Ok(true)
+        self.on_shaken(id, &handshake)
     }
 
     /// Whether a stranger may come in, and to which torrent.
@@ -64,6 +66,9 @@ impl Session {
         if address.is_some_and(|address| torrent.known.is_banned(address.ip())) {
             return Err(LocalReason::Banned.into());
         }
+        if address.is_some_and(|address| torrent.is_blocked(address.ip(), &self.cx)) {
+            return Err(LocalReason::Filtered.into());
+        }
         if torrent.peers.len() >= self.cx.config.torrent_peers_max {
             return Err(LimitReached::Connections.into());
         }
@@ -71,9 +76,9 @@ impl Session {
         Ok(torrent_id)
     }
 
-    /// The whole handshake is here.
-    fn on_shaken(&mut self, id: StreamId, handshake: &Handshake) -> Result<(), CloseReason> {
-        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+    /// The whole handshake is here. Returns whether the connection is open now.
+    fn on_shaken(&mut self, id: StreamId, handshake: &Handshake) -> Result<bool, CloseReason> {
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
         let (outgoing, address, torrent) = (peer.outgoing, peer.address, peer.torrent);
         let torrent = torrent.and_then(|torrent| self.torrents.get_mut(torrent));
         let Some(torrent) = torrent else { return Err(LocalReason::TorrentStopped.into()) };
@@ -81,7 +86,12 @@ impl Session {
             return Err(Misbehaviour::WrongInfoHash.into());
         }
         if handshake.peer_id == self.cx.peer_id {
-            if outgoing && self.cx.own_addresses.len() < 16 {
+            // The end that dialled has to learn it, or it would dial that address again: it gets
+            // our answer and closes. Whoever only borrowed our id runs out of time.
+            if !outgoing {
+                return Ok(false);
+            }
+            if self.cx.own_addresses.len() < OWN_ADDRESSES_MAX {
                 self.cx.own_addresses.push(address);
             }
             return Err(Refusal::SelfConnection.into());
@@ -101,18 +111,22 @@ impl Session {
             }
             torrent.close_peer(twin, Refusal::Duplicate.into(), &mut self.streams, &mut self.cx);
         }
-        let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
         peer.reserved = reserved;
         peer.id = handshake.peer_id;
         peer.have = crate::peer::Have::Some(crate::bitfield::Bitfield::new(0));
         self.streams.opened(id);
         torrent.greet(id, &mut self.streams, &mut self.cx);
-        Ok(())
+        Ok(true)
     }
 
     /// Somebody at the door: let in before anything is known of them, unless there is no room.
     pub(super) fn admit_stream(&mut self, from: core::net::SocketAddr) -> Option<StreamId> {
         if self.shutting_down || self.streams.peer_count() >= self.cx.config.peers_max {
+            return None;
+        }
+        // A torrent that the filter does not count for may be what they come for.
+        if self.cx.filter.blocks(from.ip()) && self.torrents.iter().all(|(_, t)| t.filtered) {
             return None;
         }
         let peer = Peer::new(self.cx.now(), from, None);

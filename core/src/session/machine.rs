@@ -113,9 +113,14 @@ impl Session {
         let sent = stream.send.settle(count);
         self.cx.up.give_back(lent.saturating_sub(sent));
         self.cx.stats.sent_bytes += sent as u64;
+        let left = stream.send.len();
         let Some(peer) = self.streams.peer_mut(id) else { return };
         peer.last_sent = now;
         peer.sent.add(now, sent);
+        if let Some(uploads) = peer.uploads.as_mut().filter(|uploads| uploads.unsent) {
+            uploads.unsent = left > 0;
+            peer.asked_at = now;
+        }
         let torrent = peer.torrent;
         if let Some(torrent) = torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
             torrent.serve(id, &mut self.streams, &mut self.cx);

@@ -16,6 +16,7 @@
 mod config;
 pub(crate) mod cx;
 mod event;
+mod filter;
 mod handshake;
 mod machine;
 mod stats;
@@ -29,10 +30,11 @@ use core::net::SocketAddr;
 
 pub use config::Config;
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
+pub use filter::{IpFilter, RANGES_MAX};
 pub use stats::{PeerSnapshot, Stats, TorrentSnapshot, TorrentState, TrackerSnapshot, WaitsFor};
 
 use self::cx::{Cx, TimerKey};
-use self::streams::Streams;
+use self::streams::{Kind, Streams};
 use self::trackers::{Trackers, Udp};
 use crate::ids::{CommandToken, InfoHash, ListenerId, Slab, StreamId, TimerId, TorrentId};
 use crate::machine::{Application, Listen, Output};
@@ -61,6 +63,8 @@ pub struct Session {
     wait_to_send: Vec<StreamId>,
     /// Streams that wait too, and come after those: they had a turn.
     wait_next_turn: Vec<StreamId>,
+    /// No torrent runs until somebody says so.
+    paused: bool,
     shutting_down: bool,
     shut_down_told: bool,
 }
@@ -76,7 +80,11 @@ impl Session {
     pub fn new(config: Config, seed: Seed, now: Instant, wall: UnixTime) -> Self {
         let mut cx = Cx::new(config, seed, now, wall);
         Self {
-            trackers: Trackers::new(TrackersConfig::default(), seed.stream("trackers", 0)),
+            trackers: Trackers::new(
+                TrackersConfig::default(),
+                &cx.config.user_agent,
+                seed.stream("trackers", 0),
+            ),
             trackers_timer: cx.timers.insert(TimerKey::Trackers),
             rates_timer: cx.timers.insert(TimerKey::Rates),
             udp: Udp::default(),
@@ -86,6 +94,7 @@ impl Session {
             listeners: Slab::new(),
             wait_to_send: Vec::new(),
             wait_next_turn: Vec::new(),
+            paused: cx.config.paused,
             shutting_down: false,
             shut_down_told: false,
             cx,
@@ -116,8 +125,8 @@ impl Session {
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
         self.by_hash.insert(hash, id);
-        if !paused && let Some(torrent) = self.torrents.get_mut(id) {
-            torrent.start(&mut self.cx);
+        if !paused {
+            self.resume(id);
         }
         Ok(id)
     }
@@ -177,6 +186,11 @@ impl Session {
         torrent.map(|torrent| torrent.picker.set_order(order)).is_some()
     }
 
+    /// Whether no torrent runs until [`Command::ResumeSession`].
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// What this session is set to.
     pub const fn config(&self) -> &Config {
         &self.cx.config
@@ -203,8 +217,52 @@ impl Session {
             self.by_hash.remove(&hash);
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
+        } else {
+            self.go_on(id);
         }
         self.check_shut_down();
+    }
+
+    /// Somebody wants a torrent to run.
+    fn resume(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(id) else { return };
+        torrent.again = match &torrent.phase {
+            Phase::Paused | Phase::Failed(_) => true,
+            // A storage failure that is not told yet is to be seen before it is tried again.
+            Phase::Stopping(_) => torrent.after_stop == AfterStop::Pause,
+            Phase::Opening | Phase::Checking(_) | Phase::Running => false,
+        };
+        self.go_on(id);
+    }
+
+    /// Starts a torrent that is to run, if it may.
+    fn go_on(&mut self, id: TorrentId) {
+        if self.paused || self.shutting_down {
+            return;
+        }
+        if let Some(torrent) = self.torrents.get_mut(id)
+            && torrent.again
+        {
+            torrent.start(&mut self.cx);
+        }
+    }
+
+    fn pause_session(&mut self) {
+        self.paused = true;
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            let Some(torrent) = self.torrents.get_mut(id) else { continue };
+            if matches!(torrent.phase, Phase::Opening | Phase::Checking(_) | Phase::Running) {
+                torrent.again = true;
+                self.stop_torrent(id, AfterStop::Pause);
+            }
+        }
+    }
+
+    fn resume_session(&mut self) {
+        self.paused = false;
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            self.go_on(id);
+        }
     }
 
     fn stop_torrent(&mut self, id: TorrentId, then: AfterStop) {
@@ -214,6 +272,19 @@ impl Session {
         }
         self.with_torrent(id, |torrent, streams, cx| torrent.stop(then, streams, cx));
         self.poll_announces(id);
+    }
+
+    fn set_filter(&mut self, filter: IpFilter) {
+        self.cx.filter = filter;
+        let blocked = self.streams.iter_mut().filter_map(|(id, stream)| {
+            let Kind::Peer(peer) = &stream.kind else { return None };
+            let torrent = peer.torrent.and_then(|torrent| self.torrents.get(torrent));
+            let filtered = torrent.is_none_or(|torrent| torrent.filtered);
+            (filtered && self.cx.filter.blocks(peer.address.ip())).then_some(id)
+        });
+        for id in blocked.collect::<Vec<_>>() {
+            self.close_peer(id, LocalReason::Filtered.into());
+        }
     }
 
     fn shut_down(&mut self) {
@@ -279,14 +350,13 @@ impl Application for Session {
                 };
                 self.cx.event(event);
             }
-            Command::Pause(id) => self.stop_torrent(id, AfterStop::Pause),
-            Command::Resume(id) => {
-                if let Some(torrent) = self.torrents.get_mut(id)
-                    && !self.shutting_down
-                {
-                    torrent.start(&mut self.cx);
+            Command::Pause(id) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.again = false;
                 }
+                self.stop_torrent(id, AfterStop::Pause);
             }
+            Command::Resume(id) => self.resume(id),
             Command::Remove(id, files) => self.stop_torrent(id, AfterStop::Remove(files)),
             Command::AddPeers(id, peers) => {
                 if let Some(torrent) = self.torrents.get_mut(id) {
@@ -305,6 +375,14 @@ impl Application for Session {
                 self.grant_rates();
             }
             Command::ShutDown => self.shut_down(),
+            Command::ReplaceTrackers(id, tiers) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.replace_trackers(&tiers, &mut self.cx);
+                }
+            }
+            Command::PauseSession => self.pause_session(),
+            Command::ResumeSession => self.resume_session(),
+            Command::SetIpFilter(filter) => self.set_filter(filter),
         }
     }
 

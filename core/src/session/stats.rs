@@ -35,6 +35,8 @@ pub struct Stats {
     pub peers_accepted: u64,
     /// Connections closed because the peer broke the protocol.
     pub peers_misbehaved: u64,
+    /// Requests for pieces that we do not have.
+    pub invalid_requests: u64,
     /// Addresses banned for corrupt data.
     pub peers_banned: u64,
     /// Peers that were too slow with what we asked for.
@@ -114,6 +116,8 @@ pub struct TorrentSnapshot {
     pub name: Box<str>,
     /// What it is doing.
     pub state: TorrentState,
+    /// It is paused or stopping, and starts of itself when the session is not paused any more.
+    pub held: bool,
     /// What it waits for.
     pub waits_for: WaitsFor,
     /// Bytes of content.
@@ -158,12 +162,20 @@ pub struct TrackerSnapshot {
     pub tier: usize,
     /// What went wrong last, if it did.
     pub error: Option<Box<str>>,
+    /// How often in a row it went wrong.
+    pub fails: u32,
+    /// What it wanted a person to read, with its last answer.
+    pub warning: Option<Box<str>>,
+    /// Whether it is being asked now.
+    pub announcing: bool,
     /// When it is asked next.
     pub next: Option<Instant>,
     /// Complete peers, as it said.
     pub seeders: Option<u32>,
     /// Incomplete peers, as it said.
     pub leechers: Option<u32>,
+    /// Downloads to the end, as it said.
+    pub downloaded: Option<u32>,
 }
 
 /// A peer as it is now.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::cx::{Cx, JobOwner};
 use super::streams::{Kind, Streams};
 use super::{Event, Session};
+use crate::http::url::Scope;
 use crate::ids::{JobId, SocketId, StreamId, TorrentId};
 use crate::machine::{
     Bind, Connect, Datagram, Job, JobResult, Output, Shutdown, SocketInput, StreamInput, Transmit,
@@ -112,7 +113,7 @@ impl Net for Lent<'_> {
     }
 
     fn reaches(&self, address: IpAddr) -> bool {
-        self.cx.config.reaches(address)
+        self.cx.config.reaches(address) && !self.cx.filter.blocks(address)
     }
 
     fn connect(&mut self, to: SocketAddr, tls: Option<&str>) -> Option<StreamId> {
@@ -150,6 +151,9 @@ impl Session {
             let Some(torrent) = self.torrents.get_mut(id) else { return };
             let now = self.cx.now();
             let wants = torrent.wants_addresses(&self.cx) || !torrent.is_complete();
+            // BEP 7. A public tracker has no business with addresses that we do not ask it from.
+            let private = torrent.metainfo.info().is_private();
+            let told = |address: IpAddr| private && Scope::of(address) == Scope::Global;
             let facts = Facts {
                 info_hash: torrent.hash,
                 peer_id: self.cx.peer_id,
@@ -159,12 +163,16 @@ impl Session {
                 left: Some(torrent.picker.left()),
                 num_want: if wants { PEERS_WANTED } else { 0 },
                 key: self.cx.announce_key,
-                ipv4: None,
-                ipv6: None,
+                ipv4: self.cx.config.bind_v4.filter(|address| told((*address).into())),
+                ipv6: self.cx.config.bind_v6.filter(|address| told((*address).into())),
             };
             let Some(announce) = torrent.trackers.poll(now, &facts) else { break };
             let stopped = announce.request.event == AnnounceEvent::Stopped;
-            let options = if stopped { Options::SHUTDOWN } else { Options::default() };
+            let options = if stopped {
+                Options::SHUTDOWN
+            } else {
+                Options { urgent: announce.urgent, limit: None }
+            };
             let token = (id, announce.tracker);
             self.ask(|trackers, net| {
                 trackers.announce(net, token, &announce.url, announce.request, options)
@@ -284,7 +292,11 @@ impl Session {
                 let reachable: Vec<SocketAddr> =
                     addresses.filter(|address| self.cx.config.reaches(address.ip())).collect();
                 torrent.add_addresses(reachable, crate::torrent::Origin::Tracker, &mut self.cx);
-                if torrent.wants_addresses(&self.cx) && torrent.peers.is_empty() {
+                // Whoever is complete is found by others, and keeps to the tracker's interval.
+                if !torrent.is_complete()
+                    && torrent.wants_addresses(&self.cx)
+                    && torrent.peers.is_empty()
+                {
                     torrent.trackers.want_peers(now);
                 }
                 self.cx.event(Event::TrackerReplied {

@@ -6,7 +6,7 @@
 //! messages is the torrent's.
 //!
 //! - [`TitForTat`], while we fetch (BEP 3, "choking and optimistic unchoking"): the peers that give
-//!   us most, and an optimistic slot that goes round, so that better ones are found.
+//!   us most, and an optimistic slot that goes round in turn, so that better ones are found.
 //! - [`FastestUpload`], while we seed: the peers that take the most.
 //! - [`RoundRobin`], while we seed: each gets a quota, then makes room.
 //!
@@ -57,7 +57,8 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(20);
 /// How long a peer counts as newly connected.
 pub const NEW_PEER: Duration = Duration::from_mins(1);
 
-/// How much likelier a newly connected peer is to be unchoked optimistically (BEP 3).
+/// How much likelier a newly connected peer is to be unchoked optimistically than any other would be
+/// by lot (BEP 3); otherwise it is the turn of whoever waits longest.
 pub const NEW_PEER_WEIGHT: u32 = 3;
 
 /// Slots where nothing else is configured: three earned, one optimistic.
@@ -290,50 +291,47 @@ impl Slots {
             .take_while(|((Reverse(rate), ..), _)| *rate > 0)
             .count();
         out.extend(ranked[..earned].iter().map(|(_, peer)| peer.id));
-        self.draw(now, &mut ranked[earned..], slots, out);
+        self.draw(now, &ranked[earned..], slots, out);
     }
 
-    /// Fills what is left with optimistic unchokes: those whose time is not over, then others by
-    /// lot, and those whose time is over only if there is nobody else.
+    /// Fills what is left with optimistic unchokes: those whose time is not over, then others in
+    /// turn, and those whose time is over only if there is nobody else.
     fn draw(
         &mut self,
         now: Instant,
-        rest: &mut [(Rank, &Candidate)],
+        rest: &[(Rank, &Candidate)],
         slots: usize,
         out: &mut Vec<StreamId>,
     ) {
         let mut held = core::mem::take(&mut self.optimistic);
         held.retain(|(id, _)| rest.iter().any(|(_, peer)| peer.id == *id));
+        // Whoever else has a slot that it does not earn took a free one, or earned it until now.
+        for (_, peer) in rest {
+            if let Some(since) = peer.unchoked_since
+                && held.iter().all(|(id, _)| *id != peer.id)
+            {
+                held.push((peer.id, since));
+            }
+        }
         for (id, since) in &held {
-            let over = now.saturating_since(*since) >= OPTIMISTIC_ROUND;
+            // To the nearest round: a slot that was taken between two would else last for one more.
+            let over = now.saturating_since(*since) + ROUND / 2 >= OPTIMISTIC_ROUND;
             if !over && out.len() < slots {
                 self.optimistic.push((*id, *since));
                 out.push(*id);
             }
         }
-        if out.len() >= slots {
-            return;
-        }
-        // By id, so that the same draw means the same peer however they were listed.
-        rest.sort_unstable_by_key(|(_, peer)| peer.id);
-        let mut hat: Vec<(u32, &Candidate)> = rest
+        let mut waiting: Vec<&Candidate> = rest
             .iter()
-            .filter(|(_, peer)| held.iter().all(|(id, _)| *id != peer.id))
-            .map(|(_, peer)| {
-                let new = now.saturating_since(peer.connected_at) < NEW_PEER;
-                (if new { NEW_PEER_WEIGHT } else { 1 }, *peer)
-            })
+            .map(|(_, peer)| *peer)
+            .filter(|peer| held.iter().all(|(id, _)| *id != peer.id))
             .collect();
-        let mut total: u32 = hat.iter().map(|(weight, _)| weight).sum();
-        while out.len() < slots && !hat.is_empty() {
-            let mut drawn = self.rng.below(total);
-            let at = hat.iter().position(|(weight, _)| {
-                let hit = drawn < *weight;
-                drawn = drawn.wrapping_sub(*weight);
-                hit
-            });
-            let (weight, peer) = hat.remove(at.expect("a number below the sum of the weights"));
-            total -= weight;
+        waiting.sort_unstable_by_key(|peer| {
+            let since = peer.last_unchoked.unwrap_or(peer.connected_at);
+            (since, lot(self.salt, peer.id), peer.id)
+        });
+        while out.len() < slots && !waiting.is_empty() {
+            let peer = waiting.remove(self.next_in_turn(now, &waiting));
             self.optimistic.push((peer.id, now));
             out.push(peer.id);
         }
@@ -343,6 +341,22 @@ impl Slots {
                 out.push(id);
             }
         }
+    }
+
+    /// Whose turn it is, of those that wait, the longest first: the first one's, unless the lot
+    /// falls on a newcomer.
+    fn next_in_turn(&mut self, now: Instant, waiting: &[&Candidate]) -> usize {
+        let new = |peer: &Candidate| {
+            peer.last_unchoked.is_none() && now.saturating_since(peer.connected_at) < NEW_PEER
+        };
+        let newcomers = waiting.iter().filter(|peer| new(peer)).count() as u32;
+        if newcomers == 0 {
+            return 0;
+        }
+        let total = newcomers * NEW_PEER_WEIGHT + (waiting.len() as u32 - newcomers);
+        let drawn = (self.rng.below(total) / NEW_PEER_WEIGHT) as usize;
+        let mut newcomers = waiting.iter().enumerate().filter(|(_, peer)| new(peer));
+        newcomers.nth(drawn).map_or(0, |(at, _)| at)
     }
 }
 
@@ -468,7 +482,7 @@ mod tests {
             last = Some(out[3]);
         }
         assert_eq!(turns[..3], [0, 0, 0]);
-        assert!(turns[3..].iter().all(|turns| (60..140).contains(turns)), "{turns:?}");
+        assert!(turns[3..].iter().all(|turns| *turns == 100), "{turns:?}");
     }
 
     #[test]
@@ -480,6 +494,23 @@ mod tests {
             newcomer += u32::from(swarm.round(1) == [id(7)]);
         }
         assert!((520..680).contains(&newcomer), "{newcomer} of 2000, three tenths expected");
+    }
+
+    #[test]
+    fn who_took_a_free_slot_keeps_it_for_its_time_and_no_longer() {
+        let mut swarm = Swarm::new(3, TitForTat::new(rng(13)));
+        let since = swarm.now - Duration::from_millis(9_900);
+        swarm.peers[1].unchoked_since = Some(since);
+        swarm.peers[1].last_unchoked = Some(since);
+        assert_eq!([swarm.round(1), swarm.round(1)], [[id(1)], [id(1)]]);
+        // The third round comes 29.9 seconds after it began.
+        let next = swarm.round(1)[0];
+        assert_ne!(next, id(1));
+        assert_eq!([swarm.round(1), swarm.round(1)], [[next], [next]]);
+        assert!(![next, id(1)].contains(&swarm.round(1)[0]));
+        swarm.round(1);
+        swarm.round(1);
+        assert_eq!(swarm.round(1), [id(1)], "then it is its turn again");
     }
 
     #[test]

@@ -145,6 +145,18 @@ impl Known {
         }
     }
 
+    /// A connection, or an attempt, was given up for reasons of our own: it can be tried again at
+    /// any time.
+    pub(crate) fn put_back(&mut self, address: SocketAddr) {
+        let address = canonical(address);
+        let Some(entry) = self.addresses.get_mut(&address) else { return };
+        if entry.place == Place::InUse {
+            entry.place = Place::Fresh;
+            // It is as good as any that the embedder names: we chose it once.
+            self.fresh[Origin::Embedder as usize].push_back(address);
+        }
+    }
+
     /// It is not worth trying again: it is us, or does not speak our language.
     pub(crate) fn forget(&mut self, address: SocketAddr) {
         let address = canonical(address);
@@ -250,6 +262,17 @@ mod tests {
         }
         assert_eq!(tries, FAILURES_MAX);
         assert_eq!(known.len(), 0);
+    }
+
+    #[test]
+    fn who_was_left_for_our_own_reasons_is_tried_again_at_once() {
+        let mut known = Known::default();
+        known.add(address(1), Origin::Tracker);
+        assert_eq!(known.next(at(0)), Some(address(1)));
+        known.put_back(address(1));
+        known.put_back(address(1));
+        assert_eq!(known.next(at(0)), Some(address(1)));
+        assert_eq!(known.next(at(0)), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod transfer;
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -85,10 +86,14 @@ pub(crate) struct Torrent {
     pub(crate) phase: Phase,
     /// What happens once it has stopped.
     pub(crate) after_stop: AfterStop,
+    /// It is to start as soon as it may: it has stopped, and the session is not paused.
+    pub(crate) again: bool,
     folder: Location,
     state: Option<Location>,
     allocation: Allocation,
     seed_only: bool,
+    /// The session's filter of addresses counts for its peers.
+    pub(crate) filtered: bool,
     resume: Option<Resume>,
     content: Content,
     blame: Blame,
@@ -197,7 +202,11 @@ impl Torrent {
             let own = add.metainfo.0.trackers.iter();
             tiers.extend(own.map(|tier| tier.iter().filter_map(|url| parse(url)).collect()));
         }
-        let policy = AnnouncePolicy { private: info.is_private(), ..AnnouncePolicy::default() };
+        let policy = AnnouncePolicy {
+            all_trackers: cx.config.announce_to_all_trackers,
+            all_tiers: cx.config.announce_to_all_tiers,
+            private: info.is_private(),
+        };
         let stream = |label| cx.seed.stream(label, u64::from(id_number(id)));
         let mut known = Known::default();
         for peer in &add.peers {
@@ -212,10 +221,12 @@ impl Torrent {
             picker: Picker::new(pieces, stream("picker")),
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
+            again: false,
             folder: add.folder,
             state: add.state,
             allocation: add.allocation,
             seed_only: add.seed_only,
+            filtered: add.filtered,
             content: Content::default(),
             blame: Blame::default(),
             choker: Policy {
@@ -261,6 +272,7 @@ impl Torrent {
         }
         self.phase = Phase::Opening;
         self.after_stop = AfterStop::Pause;
+        self.again = false;
         self.checked = false;
         self.open(cx);
     }
@@ -376,6 +388,8 @@ impl Torrent {
         }
         match core::mem::replace(&mut self.after_stop, AfterStop::Pause) {
             AfterStop::Fail(error) => {
+                // Somebody has to see to it first.
+                self.again = false;
                 cx.event(Event::TorrentFailed(self.id, error.clone()));
                 self.phase = Phase::Failed(error);
             }
@@ -487,7 +501,10 @@ impl Torrent {
                 return;
             }
             let Some(address) = self.known.next(now) else { return };
-            if cx.own_addresses.contains(&address) || !cx.config.reaches(address.ip()) {
+            let useless = cx.own_addresses.contains(&address)
+                || !cx.config.reaches(address.ip())
+                || self.is_blocked(address.ip(), cx);
+            if useless {
                 self.known.forget(address);
                 continue;
             }
@@ -497,6 +514,11 @@ impl Torrent {
             let connect = crate::machine::Connect { stream, to: address, from, tls: None };
             cx.out.push(crate::machine::Output::Connect(connect.into()));
         }
+    }
+
+    /// Whether the session's filter keeps peers there away from this torrent.
+    pub(crate) fn is_blocked(&self, address: IpAddr, cx: &Cx) -> bool {
+        self.filtered && cx.filter.blocks(address)
     }
 
     /// New addresses are there to be tried.
@@ -509,6 +531,14 @@ impl Torrent {
         let new = addresses.into_iter().filter(|address| self.known.add(*address, from)).count();
         self.arm(cx);
         new
+    }
+
+    /// Asks these trackers from now on.
+    pub(crate) fn replace_trackers(&mut self, tiers: &[Vec<String>], cx: &mut Cx) {
+        let parse = |url: &String| TrackerUrl::parse(url).ok();
+        let tiers = tiers.iter().map(|tier| tier.iter().filter_map(parse).collect::<Vec<_>>());
+        self.trackers.replace(cx.now(), tiers);
+        self.arm(cx);
     }
 
     /// Counts a connection as this torrent's.
@@ -576,6 +606,8 @@ impl Torrent {
                 ) => {
                     self.known.forget(address);
                 }
+                // That was us: whoever starts the torrent again wants its peers at once.
+                CloseReason::Local(LocalReason::TorrentStopped) => self.known.put_back(address),
                 _ if open => self.known.ended(address, cx.now()),
                 _ => self.known.failed(address, cx.now()),
             }
@@ -633,6 +665,10 @@ impl Torrent {
         let len = self.picker.layout().piece_len(piece);
         self.unsaved += u64::from(len);
         cx.event(Event::PieceVerified(self.id, piece));
+        let files = self.files_finished_with(piece);
+        if !files.is_empty() {
+            cx.event(Event::FilesFinished(self.id, files));
+        }
         let blocks = self.picker.layout().blocks(piece);
         let finding = self.blame.right(piece, blocks);
         self.on_finding(piece, finding, streams, cx);
@@ -646,6 +682,21 @@ impl Torrent {
             }
             self.arm(cx);
         }
+    }
+
+    /// The files that this piece was the last one of.
+    fn files_finished_with(&self, piece: PieceIndex) -> Vec<usize> {
+        let layout = self.metainfo.info().layout();
+        let finished = layout.map_piece(piece).filter(|slice| {
+            let file = layout.file(slice.file).expect("a mapped file exists");
+            // From this piece on and round: the next one that is missing is mostly near.
+            let pieces = file.pieces();
+            let mut others = (piece.0 + 1..pieces.end).chain(pieces.start..piece.0);
+            slice.len > 0
+                && !file.is_pad()
+                && others.all(|other| self.picker.has(PieceIndex(other)))
+        });
+        finished.map(|slice| slice.file).collect()
     }
 
     fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use super::{Phase, Torrent};
 use crate::ids::StreamId;
 use crate::machine::Job;
-use crate::peer::{CloseReason, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
+use crate::peer::{
+    Allowed, CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run,
+    allowed_set,
+};
+use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
 use crate::wire::{BlockRequest, Message, encode_piece_header};
@@ -45,14 +49,17 @@ impl Torrent {
             return Err(Misbehaviour::BadRequest.into());
         }
         if !self.picker.has(request.piece) {
-            return Err(Misbehaviour::PieceNotOurs.into());
+            return self.on_invalid_request(id, request, streams, cx);
         }
         if peer.uploaded > layout.total_len() * COPIES_PER_PEER + COPIES_SLACK {
             return Err(Misbehaviour::EndlessRequests.into());
         }
         let fast = peer.fast();
+        peer.asked_at = cx.now();
         let running = matches!(self.phase, Phase::Running);
-        let taken = !peer.we_choke && running && Self::uploads_of(peer).push(request);
+        let choked = peer.we_choke;
+        let uploads = Self::uploads_of(peer);
+        let taken = running && (!choked || uploads.allows(request)) && uploads.push(request);
         if !taken {
             // A request that crossed our choke is dropped, or rejected where that can be said.
             let uploads = Self::uploads_of(peer);
@@ -63,6 +70,29 @@ impl Torrent {
                 peer.count_chatter(cx.now())?;
                 streams.send_message(id, &Message::Reject(request), cx);
             }
+        }
+        Ok(())
+    }
+
+    /// A request for a piece that we do not have: told, counted, rejected where that can be said.
+    fn on_invalid_request(
+        &self,
+        id: StreamId,
+        request: BlockRequest,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        let (address, fast) = (peer.address, peer.fast());
+        let uploads = Self::uploads_of(peer);
+        uploads.invalid += 1;
+        if uploads.invalid > INVALID_MAX {
+            return Err(Misbehaviour::PieceNotOurs.into());
+        }
+        cx.stats.invalid_requests += 1;
+        cx.event(Event::InvalidRequest { torrent: self.id, address, request });
+        if fast {
+            streams.send_message(id, &Message::Reject(request), cx);
         }
         Ok(())
     }
@@ -139,6 +169,7 @@ impl Torrent {
             cx.scratch.extend_from_slice(&header);
             let header = cx.scratch.split().freeze();
             let sent = u64::from(request.length);
+            uploads.unsent = true;
             peer.uploaded += sent;
             self.uploaded += sent;
             self.up.add(cx.clock.now(), request.length as usize);
@@ -161,22 +192,47 @@ impl Torrent {
         peer.we_choke = choke;
         if !choke {
             peer.unchoked_at = Some(now);
+            peer.asked_at = now;
             peer.uploaded_at_unchoke = peer.uploaded;
             streams.send_message(id, &Message::Unchoke, cx);
+            streams.rearm(id, cx);
             return;
         }
         peer.choked_at = Some(now);
         let fast = peer.fast();
-        let mut dropped = smallvec::SmallVec::<[BlockRequest; 16]>::new();
-        if let Some(uploads) = &mut peer.uploads {
-            dropped.extend(uploads.drain());
-        }
+        let uploads = peer.uploads.as_mut();
+        let dropped = uploads.map(|uploads| uploads.drop_choked()).unwrap_or_default();
         streams.send_message(id, &Message::Choke, cx);
         if fast {
             for request in dropped {
                 streams.send_message(id, &Message::Reject(request), cx);
             }
         }
+    }
+
+    /// Tells a peer once which pieces it may ask for while it is choked (BEP 6): those of its set
+    /// that it does not have.
+    pub(super) fn offer_allowed(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let count = cx.config.allowed_fast_pieces;
+        let Some(peer) = streams.peer_mut(id) else { return };
+        if count == 0 || !peer.fast() || peer.upload_only || Self::uploads_of(peer).told_allowed {
+            return;
+        }
+        let layout = self.picker.layout();
+        let set = allowed_set(peer.address.ip(), &self.hash, layout.pieces(), count);
+        let theirs = peer.have.pieces();
+        let offer: Allowed = set
+            .iter()
+            .filter(|piece| !theirs.contains(piece.0))
+            .map(|piece| (*piece, layout.piece_len(*piece)))
+            .collect();
+        for (piece, _) in &offer {
+            streams.send_message(id, &Message::AllowedFast(*piece), cx);
+        }
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let uploads = Self::uploads_of(peer);
+        uploads.told_allowed = true;
+        uploads.allowed = offer;
     }
 
     /// A peer is interested: it need not wait for the next round if a slot is free.

@@ -20,6 +20,7 @@ impl Torrent {
             info_hash: self.hash,
             name: self.metainfo.info().name().into(),
             state: self.state(),
+            held: self.again,
             waits_for: self.waits_for(streams, cx),
             total_bytes: layout.total_len(),
             have_bytes: layout.total_len() - self.picker.left(),
@@ -42,9 +43,13 @@ impl Torrent {
                     url: tracker.url.as_str().into(),
                     tier: tracker.tier,
                     error: tracker.error.map(|error| format!("{error}").into()),
+                    fails: tracker.fails,
+                    warning: tracker.warning.map(Into::into),
+                    announcing: tracker.announcing.is_some(),
                     next: tracker.next,
                     seeders: tracker.seeders,
                     leechers: tracker.leechers,
+                    downloaded: tracker.downloaded,
                 })
                 .collect(),
         }

@@ -1,12 +1,15 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
-use super::picker::{BlockId, PickOptions, Pieces, Received};
+use super::picker::{BlockId, PickOptions, Picker, Pieces, Received};
 use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
-use crate::peer::{CloseReason, Have, Misbehaviour, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads};
+use crate::peer::{
+    ALLOWED_MAX, BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT,
+    Peer, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads,
+};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -34,6 +37,7 @@ impl Torrent {
         let now = cx.now();
         peer.last_received = now;
         peer.last_block = now;
+        peer.bored_at = now + cx.config.no_interest_timeout();
         peer.suspect = self.blame.is_suspect(address.ip());
         cx.stats.peers_connected += 1;
         if reserved.extension_protocol() {
@@ -90,8 +94,8 @@ impl Torrent {
             Message::KeepAlive
             | Message::Port(_)
             | Message::Suggest(_)
-            | Message::AllowedFast(_)
             | Message::Unknown { .. } => {}
+            Message::AllowedFast(piece) => self.on_allowed_fast(id, piece, streams, cx)?,
             Message::Choke => {
                 peer.choking_us = true;
                 // With the Fast extension each request is rejected by itself (BEP 6).
@@ -107,10 +111,17 @@ impl Torrent {
                 self.fill(id, streams, cx);
             }
             Message::Interested => {
+                if !peer.interested_in_us {
+                    peer.asked_at = cx.now();
+                }
                 peer.interested_in_us = true;
                 self.offer_slot(id, streams, cx);
+                self.offer_allowed(id, streams, cx);
             }
             Message::NotInterested => {
+                if peer.interested_in_us {
+                    peer.bored_at = cx.now() + cx.config.no_interest_timeout();
+                }
                 peer.interested_in_us = false;
                 if !peer.we_choke {
                     Self::set_choked(id, true, streams, cx);
@@ -278,10 +289,38 @@ impl Torrent {
         peer.wanted_piece = wanted.map(|piece| piece.0);
         if peer.we_are_interested != wanted.is_some() {
             peer.we_are_interested = wanted.is_some();
-            let message =
-                if wanted.is_some() { Message::Interested } else { Message::NotInterested };
+            let message = if wanted.is_some() {
+                Message::Interested
+            } else {
+                peer.bored_at = cx.now() + cx.config.no_interest_timeout();
+                Message::NotInterested
+            };
             streams.send_message(id, &message, cx);
+            streams.rearm(id, cx);
         }
+    }
+
+    /// A piece that we may ask for while we are choked (BEP 6).
+    fn on_allowed_fast(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), CloseReason> {
+        if piece.0 >= self.picker.layout().pieces() {
+            return Err(Misbehaviour::NoSuchPiece(piece.0).into());
+        }
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if !peer.fast() || !self.picker.is_wanted(piece) || self.picker.has(piece) {
+            return Ok(());
+        }
+        let allowed = peer.allowed.get_or_insert_default();
+        if allowed.len() < ALLOWED_MAX && allowed.iter().all(|(known, _)| *known != piece) {
+            allowed.push((piece, self.picker.layout().piece_len(piece)));
+            self.fill(id, streams, cx);
+        }
+        Ok(())
     }
 
     // Fetching.
@@ -293,9 +332,15 @@ impl Torrent {
         }
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return };
-        if !peer.is_open() || peer.choking_us || !peer.we_are_interested {
+        if !peer.is_open() || !peer.we_are_interested {
             return;
         }
+        let only = if peer.choking_us {
+            let Some(pieces) = Self::allowed_pieces(peer, &self.picker) else { return };
+            Some(pieces)
+        } else {
+            None
+        };
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
@@ -316,7 +361,11 @@ impl Torrent {
         };
         let mut picked = core::mem::take(&mut self.picked);
         picked.clear();
-        self.picker.pick(id, peer.have.pieces(), room, &how, &mut picked);
+        let pieces = match &only {
+            Some(only) => Pieces::Words(only.words()),
+            None => peer.have.pieces(),
+        };
+        self.picker.pick(id, pieces, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
         }
@@ -336,6 +385,22 @@ impl Torrent {
             streams.send(id, requests, &mut cx.out);
             streams.rearm(id, cx);
         }
+    }
+
+    /// What we may ask a peer for that chokes us, if there is anything left of it.
+    fn allowed_pieces(peer: &mut Peer, picker: &Picker) -> Option<Bitfield> {
+        let allowed = peer.allowed.as_mut()?;
+        allowed.retain(|(piece, _)| picker.is_wanted(*piece) && !picker.has(*piece));
+        if allowed.is_empty() {
+            peer.allowed = None;
+            return None;
+        }
+        let theirs = peer.have.pieces();
+        let mut pieces = Bitfield::new(picker.layout().pieces());
+        for (piece, _) in allowed.iter().filter(|(piece, _)| theirs.contains(piece.0)) {
+            pieces.set(piece.0);
+        }
+        Some(pieces).filter(|pieces| !pieces.none())
     }
 
     /// Offers free blocks to every peer that could take some.
@@ -435,6 +500,10 @@ impl Torrent {
         let Some(pipeline) = &mut peer.pipeline else { return };
         if pipeline.withdrawn(block) {
             let idle = peer.choking_us && pipeline.len() == 0;
+            // Allowed or not: it will not have it.
+            if let Some(allowed) = peer.allowed.as_mut().filter(|_| peer.choking_us) {
+                allowed.retain(|(piece, _)| *piece != request.piece);
+            }
             cx.memory.unrequest(request.length);
             self.picker.abort(block, id);
             if idle {
@@ -486,7 +555,7 @@ impl Torrent {
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         if now >= peer.last_received + crate::peer::INACTIVITY_TIMEOUT {
-            return Err(crate::peer::LimitReached::Inactivity.into());
+            return Err(LimitReached::Inactivity.into());
         }
         if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
             if !peer.snubbed {
@@ -499,6 +568,7 @@ impl Torrent {
             // Others come first; it is asked again for a block at a time with the next refill.
             self.give_up_requests(id, true, streams, cx);
         }
+        self.judge_idleness(id, streams, cx)?;
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         if now >= peer.last_sent + crate::peer::KEEP_ALIVE_INTERVAL {
             peer.last_sent = now;
@@ -508,13 +578,43 @@ impl Torrent {
         Ok(())
     }
 
+    /// A peer that holds a slot and does not use it, or a place that others need, has to go.
+    fn judge_idleness(
+        &self,
+        id: StreamId,
+        streams: &mut Streams,
+        cx: &Cx,
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let idle = streams.get(id).is_some_and(|stream| stream.send.is_empty());
+        let connections = streams.peer_count();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
+        if peer.may_ask() && now >= peer.asked_at + NO_REQUEST_TIMEOUT {
+            let owed = peer.uploads.as_ref().is_some_and(|uploads| !uploads.is_empty());
+            if idle && !owed && self.picker.is_finished() {
+                return Err(LimitReached::NoRequest.into());
+            }
+            peer.asked_at = now;
+        }
+        if peer.is_bored() && now >= peer.bored_at {
+            let scarce = |used: usize, max: usize| used >= max - max / 3;
+            if scarce(connections, cx.config.peers_max)
+                || scarce(self.peers.len(), cx.config.torrent_peers_max)
+            {
+                return Err(LimitReached::NoInterest.into());
+            }
+            peer.bored_at = now + BORED_AGAIN;
+        }
+        Ok(())
+    }
+
     /// What we speak.
     pub(crate) const fn reserved() -> Reserved {
         Reserved::NONE.with_extension_protocol().with_fast()
     }
 
     /// The requests that a peer has outstanding with us, kept from its first one on.
-    pub(super) fn uploads_of(peer: &mut crate::peer::Peer) -> &mut Uploads {
+    pub(super) fn uploads_of(peer: &mut Peer) -> &mut Uploads {
         peer.uploads.get_or_insert_with(Default::default)
     }
 }

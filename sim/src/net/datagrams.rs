@@ -54,7 +54,9 @@ impl<M: Machine> Net<M> {
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
             let to = transmit.to;
-            let Some(&other) = self.by_ip.get(&to.ip()) else {
+            // A host may be bound to an address besides its own.
+            let bound = self.sockets.get(&to).map(|(host, _)| *host);
+            let Some(other) = bound.or_else(|| self.by_ip.get(&to.ip()).copied()) else {
                 self.counters.datagrams_lost += 1;
                 continue;
             };

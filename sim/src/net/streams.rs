@@ -48,7 +48,8 @@ impl<M: Machine> Net<M> {
         let from = self.free_address(host, asked);
         let to = connect.to;
         // Whether somebody is there turns out when the call arrives.
-        let there = self.by_ip.get(&to.ip()).copied().unwrap_or(host);
+        let bound = self.listeners.get(&to).map(|(host, _)| *host);
+        let there = bound.or_else(|| self.by_ip.get(&to.ip()).copied()).unwrap_or(host);
         let out = self.topology.delay(host, there).as_nanos() as u64;
         let back = self.topology.delay(there, host).as_nanos() as u64;
         let ends = [End::new(host as u32, Some(connect.stream)), End::new(there as u32, None)];
@@ -66,10 +67,9 @@ impl<M: Machine> Net<M> {
         let [dialler, there] = connection.ends.map(|end| end.host as HostId);
         let listener = self.listeners.get(&to).copied();
         let host = listener.map_or(there, |(host, _)| host);
-        let absent = self.by_ip.get(&to.ip()).is_none_or(|_| {
-            let host = &self.hosts[host];
-            host.dark || host.paused
-        });
+        // A host may listen at an address besides its own.
+        let known = listener.is_some() || self.by_ip.contains_key(&to.ip());
+        let absent = !known || self.hosts[host].dark || self.hosts[host].paused;
         let cut = self.topology.is_cut(dialler, host) || self.topology.is_cut(host, dialler);
         self.counters.cut += u64::from(cut);
         if absent || cut || self.topology.is_lost(dialler, host) {

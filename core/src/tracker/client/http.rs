@@ -45,7 +45,7 @@ impl<T: Copy> Client<T> {
         let carried = query_pairs(query).any(|(key, _)| key == b"info_hash");
         let asked = if carried { own } else { announce_target(&own, &exchange.request) };
         let mut bytes = Vec::with_capacity(512);
-        write::get(&mut bytes, &exchange.url, &asked, write::USER_AGENT);
+        write::get(&mut bytes, &exchange.url, &asked, &self.user_agent);
         let parser = ResponseParser::new(Limits::TRACKER);
         let answer = Answer { parser, status: 0, body: Vec::new() };
         exchange.state = State::Exchanging(stream, Box::new(answer));

@@ -21,6 +21,7 @@ mod udp;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -238,6 +239,7 @@ struct Lane {
 #[derive(Debug)]
 pub struct Client<T> {
     config: Config,
+    user_agent: Box<str>,
     rng: Rng,
     exchanges: Slab<ExchangeId, Exchange<T>>,
     timers: Timers<ExchangeId>,
@@ -259,10 +261,16 @@ const fn lane(transport: Transport) -> usize {
 }
 
 impl<T: Copy> Client<T> {
-    /// A client that does nothing yet; `rng` makes transaction ids.
-    pub const fn new(config: Config, rng: Rng) -> Self {
+    /// A client that does nothing yet; `rng` makes transaction ids. `user_agent` is what HTTP
+    /// trackers are told that we are; what has no place in a header field is left out of it.
+    pub fn new(config: Config, user_agent: &str, rng: Rng) -> Self {
         Self {
             config,
+            user_agent: user_agent
+                .chars()
+                .filter(|c| matches!(c, ' '..='~'))
+                .collect::<String>()
+                .into(),
             rng,
             exchanges: Slab::new(),
             timers: Timers::new(),

@@ -79,7 +79,7 @@ fn bench() -> Bench {
         reaches_v6: true,
     };
     let rng = Seed::from_number(1).stream("tracker", 0);
-    Bench { world, client: Client::new(Config::default(), rng) }
+    Bench { world, client: Client::new(Config::default(), "test/1\r\nX: y", rng) }
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -188,6 +188,7 @@ fn http_connection() {
     let sent = bench.connected();
     assert!(sent.starts_with("GET /announce?k=v&info_hash=%01"), "{sent}");
     assert!(sent.contains("\r\nHost: a.example:6969\r\n"), "{sent}");
+    assert!(sent.contains("\r\nUser-Agent: test/1X: y\r\n"), "{sent}");
     assert_eq!(bench.received(&ANSWER[..30]), []);
     assert_eq!(bench.received(&ANSWER[30..]), []);
     let (token, response) = answer(&bench.on_stream(StreamInput::ReadClosed));

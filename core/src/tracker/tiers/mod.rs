@@ -101,6 +101,8 @@ pub struct Announce {
     pub url: TrackerUrl,
     /// What.
     pub request: AnnounceRequest,
+    /// Somebody waits for it: it goes before those of other torrents.
+    pub urgent: bool,
 }
 
 /// A tracker as people see it.
@@ -149,6 +151,8 @@ struct Tracker {
     leaving: bool,
     /// It said never to ask it again.
     never: bool,
+    /// Somebody asked for its next announce.
+    urgent: bool,
     due: Instant,
     last_attempt: Option<Instant>,
     last_success: Option<Instant>,
@@ -175,6 +179,7 @@ impl Tracker {
             completed: false,
             leaving: false,
             never: false,
+            urgent: false,
             due: now,
             last_attempt: None,
             last_success: None,
@@ -282,6 +287,7 @@ impl AnnounceList {
     pub fn reannounce(&mut self, now: Instant) {
         for tracker in &mut self.trackers {
             tracker.never = false;
+            tracker.urgent = true;
             if tracker.fails > 0 {
                 let earliest = tracker.last_attempt.map_or(now, |last| last + BACKOFF_MIN);
                 tracker.due = tracker.due.min(earliest.max(now));
@@ -379,7 +385,8 @@ impl AnnounceList {
             ipv6: facts.ipv6,
             tracker_id: tracker.cookie.clone(),
         };
-        Some(Announce { tracker: tracker.id, url: tracker.url.clone(), request })
+        let urgent = core::mem::take(&mut tracker.urgent);
+        Some(Announce { tracker: tracker.id, url: tracker.url.clone(), request, urgent })
     }
 
     /// When [`poll`](Self::poll) will have something, unless something happens before.

@@ -197,6 +197,24 @@ fn peers_are_wanted_no_sooner_than_the_tracker_allows() {
 }
 
 #[test]
+fn an_announce_that_somebody_asked_for_is_urgent_once() {
+    let mut list = list(Policy::default(), &[&["a"]]);
+    list.start(START);
+    let mut now = START;
+    let mut urgent = Vec::new();
+    for asked_for in [false, true, false] {
+        if asked_for {
+            list.reannounce(now);
+        }
+        now = list.next_deadline().expect("one is due").max(now);
+        let announce = list.poll(now, &facts()).expect("due");
+        urgent.push(announce.urgent);
+        list.on_result(now, announce.tracker, Ok(&AnnounceResponse::default()));
+    }
+    assert_eq!(urgent, [false, true, false]);
+}
+
+#[test]
 fn paused_session() {
     let mut world = World::new(list(Policy::default(), &[&["a"]]));
     world.list.start(world.now);

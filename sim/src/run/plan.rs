@@ -1,0 +1,228 @@
+//! Everything about a run that is decided before it begins.
+//!
+//! A scenario and a seed make a [`Plan`]; a plan alone makes a [`Run`](super::Run). Whatever is
+//! drawn at random was drawn here, each number from a stream of its own, so that a plan can be
+//! changed by hand (a host less, a fault less) and the rest stays as it was.
+
+use teem_core::session::Config;
+use teem_core::time::Duration;
+
+use crate::actors::Kind;
+use crate::net::{Access, Fidelity};
+use crate::storage::{Crash, JobKind, Profile};
+use crate::time::Nanos;
+
+/// Everything about a run that is decided before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the scenario is called.
+    pub scenario: String,
+    /// What everything was drawn from, and will be.
+    pub seed: u64,
+    /// How closely the network is followed.
+    pub fidelity: Fidelity,
+    /// What lies between any two hosts, one way.
+    pub between: Duration,
+    /// Distances between regions on top of that, one way.
+    pub distances: Vec<(u16, u16, Duration)>,
+    /// Bytes that everybody wants.
+    pub content_len: u64,
+    /// Bytes in a piece.
+    pub piece_len: u32,
+    /// Who takes part, in the order of their host ids.
+    pub hosts: Vec<HostPlan>,
+    /// How many of those that are there a peer is told of when it arrives.
+    pub degree: usize,
+    /// What goes wrong, in the order of time.
+    pub faults: Vec<(Nanos, Fault)>,
+    /// Kinds of trouble that are in this plan; each must fire, or the run fails.
+    pub families: Vec<Family>,
+    /// When the last fault is over: from then on everybody must get on.
+    pub healed_at: Nanos,
+    /// Every honest peer must be complete this long after the last arrival and after
+    /// [`Plan::healed_at`], in thousandths of the bound that the topology allows ...
+    pub bound_permille: u64,
+    /// ... and this much more, for what does not scale: choke rounds, timeouts.
+    pub slack: Duration,
+    /// The run ends there, complete or not; none: when everybody is complete.
+    pub ends_at: Option<Nanos>,
+    /// The run must fail: it proves that a failure is noticed.
+    pub must_fail: bool,
+}
+
+/// One host.
+#[derive(Clone, Debug)]
+pub struct HostPlan {
+    /// What runs on it.
+    pub role: Role,
+    /// How it is attached.
+    pub access: Access,
+    /// When it comes.
+    pub arrives: Nanos,
+    /// When it goes.
+    pub leaves: Leaves,
+    /// What is on its disk when it comes.
+    pub preload: Preload,
+    /// How its disk is.
+    pub disk: Profile,
+    /// Its session's settings.
+    pub config: Config,
+    /// In which order it begins pieces.
+    pub order: PickOrder,
+    /// Whom it serves.
+    pub choking: Choking,
+}
+
+/// What runs on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A client.
+    Peer,
+    /// An honest tracker, which every client announces to.
+    Tracker,
+    /// Somebody who means harm.
+    Attacker(Kind),
+}
+
+/// When a host goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Never.
+    Never,
+    /// This long after it was complete.
+    Complete(Duration),
+    /// Then, complete or not.
+    At(Nanos),
+}
+
+/// What is on a client's disk when it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preload {
+    /// Nothing.
+    Nothing,
+    /// All of it.
+    Everything,
+    /// That many thousandths of its pieces, chosen by the seed.
+    Part(u16),
+}
+
+/// In which order a client begins pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PickOrder {
+    /// The rarest first.
+    #[default]
+    RarestFirst,
+    /// By index.
+    Sequential,
+    /// As they come.
+    Random,
+}
+
+/// Whom a client serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choking {
+    /// As the client does by default: those that give most, and when it is complete those that
+    /// take most.
+    #[default]
+    Default,
+    /// In turn, so many bytes each.
+    RoundRobin(u64),
+}
+
+/// Something that goes wrong, or is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A host goes down.
+    Crash(usize, Crash),
+    /// It comes up again, with its disk.
+    Restart(usize),
+    /// A host stops to run.
+    Pause(usize),
+    /// It runs again.
+    Resume(usize),
+    /// Nothing gets from hosts of the first groups to hosts of the second.
+    Cut(u64, u64),
+    /// All cuts are over.
+    Heal,
+    /// A host gets another address.
+    Move(usize),
+    /// A host is attached in another way.
+    Access(usize, Access),
+    /// Jobs of this kind fail on a host, in millionths, from now on.
+    DiskErrors(usize, JobKind, u32),
+    /// The n-th job of this kind, counted from one, fails on a host.
+    DiskErrorAt(usize, JobKind, u32),
+    /// A host's disk has room for that many more bytes; none: for everything.
+    DiskRoom(usize, Option<u64>),
+    /// A host's disk is this many times slower until then.
+    DiskSlow(usize, u32, Nanos),
+    /// A host's disk has no faults any more.
+    DiskHeals(usize),
+    /// A host's torrent, if it failed, is started again.
+    RestartTorrent(usize),
+}
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Processes end and come back.
+    Crash,
+    /// Power fails and comes back.
+    Power,
+    /// Processes are stopped and go on.
+    Pause,
+    /// Groups of hosts are cut off from each other.
+    Partition,
+    /// Hosts get other addresses.
+    Move,
+    /// Links lose what they carry.
+    Loss,
+    /// Links become slow for a while.
+    SlowLinks,
+    /// Disk jobs fail.
+    DiskErrors,
+    /// Disks are full for a while.
+    DiskFull,
+    /// Disks are slow for a while.
+    DiskSlow,
+    /// Peers leave before they are complete, and others come.
+    Churn,
+    /// Somebody means harm.
+    Attackers,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Crash,
+        Self::Power,
+        Self::Pause,
+        Self::Partition,
+        Self::Move,
+        Self::Loss,
+        Self::SlowLinks,
+        Self::DiskErrors,
+        Self::DiskFull,
+        Self::DiskSlow,
+        Self::Churn,
+        Self::Attackers,
+    ];
+
+    /// As scenario files and reports name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Power => "power",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::Move => "move",
+            Self::Loss => "loss",
+            Self::SlowLinks => "slow-links",
+            Self::DiskErrors => "disk-errors",
+            Self::DiskFull => "disk-full",
+            Self::DiskSlow => "disk-slow",
+            Self::Churn => "churn",
+            Self::Attackers => "attackers",
+        }
+    }
+}
