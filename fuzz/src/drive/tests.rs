@@ -95,7 +95,7 @@ struct Machines {
     now: Instant,
     streams: Vec<(StreamId, bool)>,
     made: u32,
-    lent: bool,
+    lent: Vec<StreamId>,
     jobs: Vec<(JobId, Job)>,
     asked: std::cell::Cell<u32>,
     datagrams: usize,
@@ -131,7 +131,7 @@ impl Machines {
             now: Instant::ORIGIN,
             streams: Vec::new(),
             made: 0,
-            lent: false,
+            lent: Vec::new(),
             jobs: Vec::new(),
             asked: std::cell::Cell::new(0),
             datagrams: 3,
@@ -191,7 +191,7 @@ impl Machine for Machines {
                             self.queue(Output::Connect(connect.into()));
                         }
                     }
-                    StreamInput::Sent(_) => self.lent = false,
+                    StreamInput::Sent(_) => self.lent.retain(|lent| *lent != id),
                     StreamInput::ReadClosed => {
                         let how = teem_core::machine::Shutdown::Abort;
                         self.queue(Output::Close { stream: id, how });
@@ -257,7 +257,7 @@ impl Machine for Machines {
     }
 
     fn poll_send(&mut self, _: Instant, id: StreamId, max: usize, out: &mut Vec<Bytes>) -> usize {
-        if !self.lives(id) || self.lent && self.wrong != Wrong::LendTwice {
+        if !self.lives(id) || self.lent.contains(&id) && self.wrong != Wrong::LendTwice {
             return 0;
         }
         let len = match self.wrong {
@@ -268,7 +268,9 @@ impl Machine for Machines {
         if len == 0 {
             return 0;
         }
-        self.lent = self.wrong != Wrong::HoardBytes;
+        if self.wrong != Wrong::HoardBytes {
+            self.lent.push(id);
+        }
         out.push(Bytes::from(vec![7; len]));
         if self.wrong == Wrong::Miscount { len + 1 } else { len }
     }
