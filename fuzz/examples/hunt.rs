@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::disallowed_methods, reason = "how long to search is told in seconds")]
 fn hunt(target: &Target, seed: u64, time: Duration) -> bool {
-    let of_it = seeds::seeds().into_iter().filter(|seed| seed.target == target.name);
+    let of_it = seeds::corpus().into_iter().filter(|seed| seed.target == target.name);
     let corpus: Vec<_> = of_it.map(|seed| seed.bytes).collect();
     let mut mutator = Mutator::new(&corpus, seed);
     let start = Instant::now();

@@ -9,15 +9,22 @@
 //! A bug that was found gets its smallest input into [`seeds`], under a name that says what it
 //! was, beside a test at the lowest level that can show it.
 
+pub mod drive;
 mod http;
 mod metainfo;
 mod models;
 pub mod mutate;
 mod picker;
+pub mod scenario;
 mod script;
 pub mod seeds;
 mod session;
+mod session_api;
+mod small;
+mod stateful;
 mod tracker;
+mod tracker_client;
+mod tracker_server;
 mod wire;
 mod world;
 
@@ -25,8 +32,14 @@ pub use self::http::{http_request, http_response};
 pub use self::metainfo::{bencode, magnet, metainfo, resume, trace};
 pub use self::models::{choker, timers};
 pub use self::picker::picker_model;
-pub use self::session::session_peer;
+pub use self::scenario::swarm_scenario;
+pub use self::session::{session_peer, storage_jobs};
+pub use self::session_api::session_api;
+pub use self::small::{echo, fetch};
+pub use self::stateful::{STATEFUL, Stateful};
 pub use self::tracker::{tracker_http, tracker_udp};
+pub use self::tracker_client::tracker_client;
+pub use self::tracker_server::tracker_server;
 pub use self::wire::{extension_handshake, handshake, peer_stream};
 
 /// A fuzz target.
@@ -48,7 +61,9 @@ macro_rules! targets {
 pub const TARGETS: &[Target] = targets![
     bencode,
     choker,
+    echo,
     extension_handshake,
+    fetch,
     handshake,
     http_request,
     http_response,
@@ -57,10 +72,15 @@ pub const TARGETS: &[Target] = targets![
     peer_stream,
     picker_model,
     resume,
+    session_api,
     session_peer,
+    storage_jobs,
+    swarm_scenario,
     timers,
     trace,
+    tracker_client,
     tracker_http,
+    tracker_server,
     tracker_udp,
 ];
 

@@ -1,7 +1,11 @@
 //! The corpus as code: small inputs that reach deep, and the smallest input of each bug found.
 //!
 //! `cargo run -p teem-fuzz --example seeds` writes them to `corpus/`, where libFuzzer looks; a test
-//! holds the two together.
+//! holds the two together. Beside them lie inputs that libFuzzer found, each the smallest that
+//! reaches something which no other does: files named `found-` and their hash.
+
+use std::fs;
+use std::path::Path;
 
 use bytes::Bytes;
 use teem_core::bitfield::Bitfield;
@@ -19,6 +23,8 @@ use teem_core::wire::{
     BlockRequest, Extension, ExtensionHandshake, ExtensionIds, Handshake, Message, Reserved,
 };
 
+use crate::{TARGETS, Target};
+
 /// One input of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
@@ -30,7 +36,26 @@ pub struct Seed {
     pub bytes: Vec<u8>,
 }
 
-/// All of them, always the same.
+/// What the files that a fuzzer found begin with.
+pub const FOUND: &str = "found-";
+
+/// Everything in `corpus/`, as it was committed: [`seeds`], and what was found; by target and name.
+pub fn corpus() -> Vec<Seed> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut all = Vec::new();
+    for Target { name: target, .. } in TARGETS {
+        let folder = fs::read_dir(root.join(target)).into_iter().flatten();
+        let mut files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
+        files.sort();
+        for path in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            all.push(Seed { target, name, bytes: fs::read(path).expect("a file") });
+        }
+    }
+    all
+}
+
+/// All that are made here, always the same.
 pub fn seeds() -> Vec<Seed> {
     let mut all = Vec::new();
     let mut add = |target, name: &str, bytes: Vec<u8>| {
@@ -332,12 +357,44 @@ fn scripts(add: Add<'_>) {
     add("session_peer", "dials", dial.to_vec());
 
     let mut rng = RngSeed::from_number(2).stream("seeds", 0);
-    for target in ["picker_model", "choker", "timers", "session_peer"] {
+    for target in [
+        "picker_model",
+        "choker",
+        "timers",
+        "session_peer",
+        "session_api",
+        "storage_jobs",
+        "tracker_server",
+        "tracker_client",
+        "echo",
+        "fetch",
+    ] {
         for at in 0..6 {
             let mut bytes = vec![0; 300];
             rng.fill(&mut bytes);
             add(target, &format!("random-{at}"), bytes);
         }
     }
+    // A flush that yields what a lookup yields: it counts as failed, and nothing is claimed of it.
+    let both_due = b"\x9a5\xfa=\xcc\x9d\xb6\xb26\xaa\xb1A\x9b\")\xac\x93";
+    add("fetch", "both-timers-due", both_due.to_vec());
+    let other_kind = b"_\xd0\xda3>2\xc6\x05q\xb1jX";
+    add("storage_jobs", "flush-of-another-kind", other_kind.to_vec());
+    add("storage_jobs", "all-is-done", [&[0][..], &[15, 0].repeat(60)].concat());
+    // A disk that writes once a second: what came meanwhile was held without a bound.
+    let slow =
+        b"bf\x016YK\xc1..\x15x\xc29\xea\xca\xa6\xde\xa5\x80 ]\x01m{(\xb0\xc7\xceh\xe9h~`\xe3";
+    add("swarm_scenario", "slow-disk", slow.to_vec());
+    // A seeder and leechers; a poisoner among them; a disk that fills up; everybody leaves.
+    let peers = [0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0];
+    let swarm = |torrent, events: &[u8]| [&[torrent, 1][..], &peers, events].concat();
+    add("swarm_scenario", "plain", swarm(0, &[]));
+    add("swarm_scenario", "poisoner", swarm(2, &[1, 0, 2, 9]));
+    add("swarm_scenario", "disk-full", swarm(0, &[2, 1, 0, 40, 90, 1, 1, 0]));
+    add(
+        "swarm_scenario",
+        "leave",
+        swarm(1, &[1, 0, 3, 0, 9, 0, 4, 0, 20, 1, 9, 255, 30, 2, 8, 255]),
+    );
     add("resume", "not-sealed", [&[9, 2][..], b"de", &sha1(b"de")].concat());
 }

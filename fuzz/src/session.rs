@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use teem_core::ids::{CommandToken, Key, ListenerId, PeerId, PieceIndex, StreamId, TorrentId};
+use teem_core::ids::{
+    CommandToken, JobId, Key, ListenerId, PeerId, PieceIndex, StreamId, TorrentId,
+};
 use teem_core::machine::trace::{Recorder, replay};
 use teem_core::machine::{
-    Application, Incoming, Input, ListenerInput, Location, Machine, Output, RECV_CREDIT_MIN,
-    SocketError, SocketInput, StreamError, StreamInput,
+    Application, Deadline, Incoming, Input, Job, ListenerInput, Location, Machine, Output,
+    RECV_CREDIT_MIN, SocketError, SocketInput, StreamError, StreamInput,
 };
 use teem_core::rng::Seed;
 use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, Session, TorrentState};
 use teem_core::time::{Duration, Instant, UnixTime};
-use teem_core::wire::{BlockRequest, Decoder, Handshake, Limits, Message, Reserved};
+use teem_core::wire::{BLOCK_LEN, BlockRequest, Decoder, Handshake, Limits, Message, Reserved};
 
 use crate::script::Script;
 use crate::world::{Disk, PIECES, TORRENT, Taken, range_of};
@@ -43,16 +45,93 @@ struct Stranger {
     requests: Vec<BlockRequest>,
 }
 
+/// A session, and what it was told, if that is to be lived again.
+#[derive(Debug)]
+enum Live {
+    Told(Box<Session>),
+    Recorded(Box<Recorder<Session>>),
+}
+
+impl Live {
+    /// The session, to look at.
+    fn machine(&self) -> &Session {
+        match self {
+            Self::Told(session) => session,
+            Self::Recorded(recorder) => recorder.machine(),
+        }
+    }
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match self {
+            Self::Told(session) => session.handle_input(now, input),
+            Self::Recorded(recorder) => recorder.handle_input(now, input),
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match self {
+            Self::Told(session) => session.handle_command(now, command),
+            Self::Recorded(recorder) => recorder.handle_command(now, command),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, incoming: Incoming) -> Option<StreamId> {
+        match self {
+            Self::Told(session) => session.accept(now, incoming),
+            Self::Recorded(recorder) => recorder.accept(now, incoming),
+        }
+    }
+
+    fn poll_send(&mut self, now: Instant, on: StreamId, max: usize, out: &mut Vec<Bytes>) -> usize {
+        match self {
+            Self::Told(session) => session.poll_send(now, on, max, out),
+            Self::Recorded(recorder) => recorder.poll_send(now, on, max, out),
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        match self {
+            Self::Told(session) => session.poll_output(),
+            Self::Recorded(recorder) => recorder.poll_output(),
+        }
+    }
+
+    fn poll_job(&mut self) -> Option<(JobId, Job)> {
+        match self {
+            Self::Told(session) => session.poll_job(),
+            Self::Recorded(recorder) => recorder.poll_job(),
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        match self {
+            Self::Told(session) => session.poll_event(),
+            Self::Recorded(recorder) => recorder.poll_event(),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.machine().poll_timeout()
+    }
+
+    fn recv_credit(&self, stream: StreamId) -> usize {
+        self.machine().recv_credit(stream)
+    }
+}
+
 #[derive(Debug)]
 struct World {
-    session: Recorder<Session>,
+    session: Live,
     now: Instant,
     torrent: TorrentId,
     listener: Option<ListenerId>,
     strangers: BTreeMap<StreamId, Stranger>,
     closed: Vec<StreamId>,
     jobs: Vec<Taken>,
+    /// The job completed last.
+    done: Option<JobId>,
     disk: Disk,
+    calls: u64,
     reached: Reached,
 }
 
@@ -69,9 +148,32 @@ pub fn session_peer(bytes: &[u8]) {
     play(bytes);
 }
 
+/// A live session whose every job ends as the script says: in what order, how, and with what,
+/// while peers do all that is right.
+pub fn storage_jobs(bytes: &[u8]) {
+    play_storage(bytes);
+}
+
+pub(crate) fn play_storage(bytes: &[u8]) -> Reached {
+    let mut script = Script::new(bytes);
+    let habits = script.byte();
+    let mut world = World::new(habits);
+    for _ in 0..STEPS_MAX {
+        if script.is_over() {
+            break;
+        }
+        world.attend(habits);
+        world.step_storage(&mut script);
+        world.drain();
+    }
+    world.end()
+}
+
 /// What a script brought about, for the tests below.
 #[derive(Debug, Default)]
-struct Reached {
+pub(crate) struct Reached {
+    /// Inputs that the session was told.
+    pub(crate) steps: u64,
     verified: usize,
     corrupt: usize,
     failed: usize,
@@ -83,9 +185,9 @@ struct Reached {
     uploaded: u64,
 }
 
-fn play(bytes: &[u8]) -> Reached {
+pub(crate) fn play(bytes: &[u8]) -> Reached {
     let mut script = Script::new(bytes);
-    let mut world = World::new(script.flag());
+    let mut world = World::new(script.byte());
     for _ in 0..STEPS_MAX {
         if script.is_over() {
             break;
@@ -93,20 +195,19 @@ fn play(bytes: &[u8]) -> Reached {
         world.step(&mut script);
         world.drain();
     }
-    world.shut_down();
-    let trace = world.session.take();
-    let mut again = new_session();
-    replay(&mut again, &trace, |_, _| {}).expect("a whole trace");
-    assert_eq!(again.stats(), world.session.machine().stats(), "a replay counts the same");
-    world.reached.uploaded = again.stats().uploaded_bytes;
-    world.reached.saves = world.disk.saves();
-    world.reached
+    world.end()
 }
 
 impl World {
     /// A session that listens and has a torrent, of which all or nothing is on the disk.
-    fn new(seeds: bool) -> Self {
-        let mut session = Recorder::new(new_session());
+    /// Recorded by every eighth byte, since that costs more than living it.
+    fn new(habits: u8) -> Self {
+        let seeds = habits & 1 == 1;
+        let mut session = if habits & 0x0e == 0 {
+            Live::Recorded(Recorder::new(new_session()).into())
+        } else {
+            Live::Told(new_session().into())
+        };
         let now = Instant::ORIGIN;
         let address = SocketAddr::from(([10, 0, 0, 1], 6881));
         session.handle_command(now, Command::Listen(CommandToken(1), address));
@@ -127,14 +228,100 @@ impl World {
             strangers: BTreeMap::new(),
             closed: Vec::new(),
             jobs: Vec::new(),
+            done: None,
             disk,
+            calls: 0,
             reached: Reached::default(),
         };
         world.drain();
         world
     }
 
+    /// Shuts the session down, and lives its life again.
+    fn end(mut self) -> Reached {
+        self.shut_down();
+        self.reached.steps = self.calls;
+        self.reached.saves = self.disk.saves();
+        let stats = self.session.machine().stats();
+        self.reached.uploaded = stats.uploaded_bytes;
+        if let Live::Recorded(recorder) = &mut self.session {
+            let mut again = new_session();
+            replay(&mut again, &recorder.take(), |_, _| {}).expect("a whole trace");
+            assert_eq!(again.stats(), stats, "a replay counts the same");
+        }
+        self.reached
+    }
+
+    /// Two peers who do what is right: one has everything, one wants everything.
+    fn attend(&mut self, habits: u8) {
+        for choice in [0b0000_0111, 0b0001_0001 | habits & 2] {
+            if self.strangers.len() < 2 {
+                self.arrive(&mut Script::new(&[choice]));
+                self.drain();
+            }
+        }
+        let ids: Vec<_> = self.strangers.keys().copied().collect();
+        for id in ids {
+            self.send_all(id);
+            self.drain();
+            for _ in 0..2 {
+                let asked = self.strangers.get(&id).is_some_and(|s| !s.requests.is_empty());
+                if asked {
+                    self.answer_as(id, 1, 0);
+                    self.drain();
+                }
+            }
+        }
+    }
+
+    /// Everything that the session has for a peer reaches it.
+    fn send_all(&mut self, id: StreamId) {
+        let mut lent = Vec::new();
+        let count = self.session.poll_send(self.now, id, usize::MAX, &mut lent);
+        if count > 0 {
+            self.heard(id, &lent.concat());
+            self.input(Input::Stream(id, StreamInput::Sent(count)));
+        }
+    }
+
+    /// What becomes of jobs, mostly.
+    fn step_storage(&mut self, script: &mut Script<'_>) {
+        match script.byte() % 16 {
+            0..=5 => self.finish_job(script, true),
+            6 | 7 => self.finish_job(script, false),
+            8 => {
+                let (at, how) = (script.below(self.jobs.len()), script.byte());
+                if at < self.jobs.len() {
+                    let job = self.jobs.remove(self.lawful(at));
+                    let (id, result) = self.disk.run_and_mistake(job, how);
+                    self.input(Input::Job(id, result));
+                }
+            }
+            9 => {
+                // Once more, which counts as nothing.
+                let Some(id) = self.done else { return };
+                let before = self.session.machine().stats().stale_jobs;
+                self.input(Input::Job(id, Ok(teem_core::machine::JobOutput::Done)));
+                assert_eq!(self.session.machine().stats().stale_jobs, before + 1);
+            }
+            10 => self.sleep(),
+            11 => {
+                self.now += Duration::from_micros(1 << (script.byte() % 36));
+                self.input(Input::Timeout);
+            }
+            12 => self.command(script),
+            13 => self.speak(script),
+            14 => self.end_stream(script),
+            _ => {
+                for at in (0..self.jobs.len()).rev() {
+                    self.complete(at, None);
+                }
+            }
+        }
+    }
+
     fn input(&mut self, input: Input<'_>) {
+        self.calls += 1;
         self.session.handle_input(self.now, input);
     }
 
@@ -273,11 +460,15 @@ impl World {
     fn answer(&mut self, script: &mut Script<'_>) {
         let (id, how, which) = (self.any_stream(script), script.byte(), script.byte());
         let Some(id) = id else { return };
-        let stranger = self.strangers.get_mut(&id).expect("it is there");
-        if stranger.requests.is_empty() {
+        if self.strangers[&id].requests.is_empty() {
             return;
         }
-        let which = usize::from(which) % stranger.requests.len();
+        self.answer_as(id, how, usize::from(which));
+    }
+
+    fn answer_as(&mut self, id: StreamId, how: u8, which: usize) {
+        let Some(stranger) = self.strangers.get_mut(&id) else { return };
+        let which = which % stranger.requests.len();
         let request = stranger.requests.swap_remove(which);
         let start = range_of(request.piece.0 as usize).start + request.begin as usize;
         let mut block = TORRENT.0[start..start + request.length as usize].to_vec();
@@ -305,16 +496,21 @@ impl World {
         }
     }
 
-    /// Completes a job, or the first one if the order of jobs wants that.
+    /// Completes a job, or the one that must be completed before it.
     fn complete(&mut self, at: usize, failure: Option<u8>) {
-        let waits = at > 0 && self.jobs[at].runs_alone();
-        let waits = waits || self.jobs[..at].iter().any(Taken::runs_alone);
-        let job = self.jobs.remove(if waits { 0 } else { at });
+        let job = self.jobs.remove(self.lawful(at));
         let (id, result) = match failure {
             None => self.disk.run(job),
             Some(how) => Disk::fail(&job, how),
         };
+        self.done = Some(id);
         self.input(Input::Job(id, result));
+    }
+
+    /// The job at `at`, or the first one if the order of jobs wants that.
+    fn lawful(&self, at: usize) -> usize {
+        let waits = at > 0 && self.jobs[at].runs_alone();
+        if waits || self.jobs[..at].iter().any(Taken::runs_alone) { 0 } else { at }
     }
 
     /// Sleeps exactly until the deadline.
@@ -451,7 +647,9 @@ impl World {
             assert!(credit == 0 || credit >= RECV_CREDIT_MIN, "a credit of {credit}");
         }
         let held = self.session.machine().stats().buffered_bytes;
-        assert!(held <= config().buffer_bytes_max as u64, "{held} bytes are held");
+        // One block of each peer may always be on its way.
+        let blocks = config().peers_max as u64 * u64::from(BLOCK_LEN);
+        assert!(held <= config().buffer_bytes_max as u64 + blocks, "{held} bytes are held");
     }
 
     fn on_output(&mut self, output: Output) {

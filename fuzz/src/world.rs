@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use teem_core::hash::sha1;
+use teem_core::hash::{HashAlgorithm, HashState, sha1};
 use teem_core::ids::{JobId, PieceIndex};
 use teem_core::machine::{
     FileOp, FileStat, HashSource, Job, JobError, JobErrorKind, JobOutput, JobResult,
@@ -160,6 +160,18 @@ impl Disk {
             _ => Ok(JobOutput::Done),
         };
         (taken.id, result)
+    }
+
+    /// Does a job, and says that it yielded what another kind of job yields.
+    pub(crate) fn run_and_mistake(&mut self, taken: Taken, how: u8) -> (JobId, JobResult) {
+        let (id, result) = self.run(taken);
+        let other = match how % 4 {
+            0 => JobOutput::Done,
+            1 => JobOutput::Read(Bytes::from_static(b"of another job")),
+            2 => JobOutput::Resolved([].into()),
+            _ => JobOutput::Digest(HashState::new(HashAlgorithm::Sha256).finish()),
+        };
+        (id, result.map(|_| other))
     }
 
     /// Does not do a job.

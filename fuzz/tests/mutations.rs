@@ -1,4 +1,5 @@
-//! Twenty thousand mutations of the corpus for each target, the same ones every time.
+//! Twenty thousand mutations of the corpus for each target, the same ones every time; fewer for
+//! those that run whole swarms.
 
 use teem_fuzz::mutate::Mutator;
 use teem_fuzz::{TARGETS, seeds};
@@ -6,13 +7,16 @@ use teem_fuzz::{TARGETS, seeds};
 /// Inputs for each target.
 const INPUTS: usize = 20_000;
 
-fn run(names: &[&str]) {
+/// Inputs for each target that runs a swarm.
+const SWARM_INPUTS: usize = 60;
+
+fn run(names: &[&str], inputs: usize) {
     let mut ran = 0;
     for target in TARGETS.iter().filter(|target| names.contains(&target.name)) {
-        let of_it = seeds::seeds().into_iter().filter(|seed| seed.target == target.name);
+        let of_it = seeds::corpus().into_iter().filter(|seed| seed.target == target.name);
         let corpus: Vec<_> = of_it.map(|seed| seed.bytes).collect();
         let mut mutator = Mutator::new(&corpus, 0x7ee4);
-        for _ in 0..INPUTS {
+        for _ in 0..inputs {
             let input = mutator.input();
             let shown = std::panic::catch_unwind(|| (target.run)(&input));
             assert!(shown.is_ok(), "{}: {}", target.name, input.escape_ascii());
@@ -37,24 +41,39 @@ const DECODERS: &[&str] = &[
     "tracker_udp",
 ];
 const MODELS: &[&str] = &["choker", "picker_model", "timers"];
-const MACHINES: &[&str] = &["session_peer"];
+const MACHINES: &[&str] = &[
+    "echo",
+    "fetch",
+    "session_api",
+    "session_peer",
+    "storage_jobs",
+    "tracker_client",
+    "tracker_server",
+];
+/// Each of these is a run of thirty seconds of several machines: fewer of them.
+const SWARMS: &[&str] = &["swarm_scenario"];
 
 #[test]
 fn decoders_keep_their_promises() {
-    run(DECODERS);
+    run(DECODERS, INPUTS);
 }
 
 #[test]
 fn data_structures_agree_with_their_models() {
-    run(MODELS);
+    run(MODELS, INPUTS);
 }
 
 #[test]
-fn a_session_keeps_its_promises() {
-    run(MACHINES);
+fn machines_keep_their_promises() {
+    run(MACHINES, INPUTS);
+}
+
+#[test]
+fn swarms_keep_their_promises() {
+    run(SWARMS, SWARM_INPUTS);
 }
 
 #[test]
 fn no_target_is_left_out() {
-    assert_eq!(DECODERS.len() + MODELS.len() + MACHINES.len(), TARGETS.len());
+    assert_eq!(DECODERS.len() + MODELS.len() + MACHINES.len() + SWARMS.len(), TARGETS.len());
 }

@@ -362,15 +362,18 @@ impl Fetch {
         }
     }
 
-    fn on_timeout(&mut self) -> Result<(), FetchError> {
+    /// Takes all that is due, also once it ended: what is left would be due for ever.
+    fn on_timeout(&mut self) {
         let now = self.clock.now();
         while let Some(due) = self.timers.pop(now) {
-            match due {
-                Due::Connect => self.connect(StreamError::TimedOut.into())?,
-                Due::Total => return Err(FetchError::TimedOut),
+            let result = match due {
+                Due::Connect => self.connect(StreamError::TimedOut.into()),
+                Due::Total => Err(FetchError::TimedOut),
+            };
+            if let Err(error) = result {
+                self.end(Err(error));
             }
         }
-        Ok(())
     }
 }
 
@@ -378,7 +381,10 @@ impl Machine for Fetch {
     fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.clock.advance(now);
         let result = match input {
-            Input::Timeout => self.on_timeout(),
+            Input::Timeout => {
+                self.on_timeout();
+                Ok(())
+            }
             Input::Stream(id, input) => self.on_stream(id, input),
             Input::Job(id, result) => self.on_job(id, result),
             Input::Datagram(_) | Input::Listener(..) | Input::Socket(..) | Input::WallClock(_) => {
@@ -484,6 +490,16 @@ mod tests {
         receive(&mut fetch, stream, "dy");
         assert_eq!(fetch.poll_event(), Some(Event::Done(Bytes::from_static(b"body"))));
         assert_eq!(fetch.recv_credit(stream), 0);
+    }
+
+    #[test]
+    fn a_driver_that_slept_past_both_timers_is_not_woken_for_them_again() {
+        let mut fetch = fetch("http://127.0.0.1/");
+        connect(&mut fetch);
+        fetch.handle_input(NOW + Duration::from_hours(1), Input::Timeout);
+        assert_eq!(fetch.poll_event(), Some(Event::Failed(StreamError::TimedOut.into())));
+        assert_eq!(fetch.poll_event(), None);
+        assert_eq!(fetch.poll_timeout(), None);
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl Memory {
         self.held() > self.limit / 2
     }
 
+    /// Whether what is held is all that may be.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.held() >= self.limit
+    }
+
     /// How many more blocks may be asked for.
     pub(crate) const fn room(&self, block_len: u32) -> usize {
         let used = self.held() + self.requested;

@@ -1,5 +1,6 @@
 //! The session as its driver sees it: where each input goes.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -7,15 +8,15 @@ use bytes::Bytes;
 use super::cx::{JobOwner, TimerKey};
 use super::streams::{Kind, SEND_QUEUE_MAX};
 use super::{Event, Session};
-use crate::ids::{JobId, ListenerId, SocketId, StreamId};
+use crate::ids::{JobId, ListenerId, SocketId, StreamId, TorrentId};
 use crate::machine::{
-    Deadline, Incoming, Input, Job, JobError, JobErrorKind, JobOutput, JobResult, ListenerInput,
-    Machine, Output, StreamInput, Transmit, TransmitLimit,
+    Deadline, FileStat, Incoming, Input, Job, JobError, JobErrorKind, JobOutput, JobResult,
+    ListenerInput, Machine, Output, StreamInput, Transmit, TransmitLimit,
 };
 use crate::peer::{CloseReason, LimitReached};
 use crate::rate::GRANT_MIN;
 use crate::time::{Duration, Instant};
-use crate::torrent::{Hashed, Upward};
+use crate::torrent::{Hashed, Torrent, Upward};
 
 /// Most bytes of one stream to read at a time.
 const READ_MAX: usize = 1024 * 1024;
@@ -184,7 +185,7 @@ impl Session {
         match owner {
             JobOwner::Resolve => self.on_resolved(id, result),
             JobOwner::Open { torrent } => {
-                let files = result.map(files_of);
+                let files = self.files_of(torrent, result);
                 self.with_torrent(torrent, |t, streams, cx| t.on_opened(files, streams, cx));
             }
             JobOwner::Check { torrent, piece, len } => {
@@ -233,7 +234,7 @@ impl Session {
                 });
             }
             JobOwner::Flush { torrent } => {
-                let files = result.map(files_of);
+                let files = self.files_of(torrent, result);
                 self.with_torrent(torrent, |t, streams, cx| t.on_flushed(files, streams, cx));
             }
             JobOwner::Save { torrent } => {
@@ -242,6 +243,22 @@ impl Session {
             }
             JobOwner::Delete { torrent } => self.with_torrent(torrent, |t, _, cx| t.on_deleted(cx)),
             JobOwner::Close { torrent } => self.with_torrent(torrent, |t, _, cx| t.on_closed(cx)),
+        }
+    }
+
+    /// The files of a torrent as a job found them: one entry each, or the job counts as failed.
+    fn files_of(
+        &self,
+        id: TorrentId,
+        result: JobResult,
+    ) -> Result<Box<[Option<FileStat>]>, JobError> {
+        let count = self.torrents.get(id).map(Torrent::file_count);
+        match result? {
+            JobOutput::Files(files) if count.is_none_or(|count| files.len() == count) => Ok(files),
+            other => Err(JobError {
+                kind: JobErrorKind::Io,
+                detail: alloc::format!("a job about files yielded {other:?}").into(),
+            }),
         }
     }
 
@@ -286,13 +303,6 @@ impl Session {
             }
         }
         self.await_rates();
-    }
-}
-
-fn files_of(output: JobOutput) -> alloc::boxed::Box<[Option<crate::machine::FileStat>]> {
-    match output {
-        JobOutput::Files(files) => files,
-        _ => alloc::boxed::Box::default(),
     }
 }
 

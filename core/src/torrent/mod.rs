@@ -880,6 +880,11 @@ impl Torrent {
         }
     }
 
+    /// Files, as its layout counts them.
+    pub(crate) fn file_count(&self) -> usize {
+        self.metainfo.info().layout().file_count()
+    }
+
     /// What is to be claimed is durable, in files of this size and age.
     pub(crate) fn on_flushed(
         &mut self,

@@ -344,8 +344,10 @@ impl Torrent {
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
-        // One block may always be on its way, or a full buffer would never empty.
-        let memory = cx.memory.room(BLOCK_LEN).max(usize::from(outstanding == 0));
+        // One block may be on its way even if others took all room, or a buffer full of blocks
+        // that wait for it would never empty; not one after the other while the disk lags behind.
+        let one = outstanding == 0 && (!cx.memory.is_full() || cx.jobs.is_empty());
+        let memory = cx.memory.room(BLOCK_LEN).max(usize::from(one));
         let wanted = pipeline.room(allowed);
         self.starved |= wanted > memory;
         let room = wanted.min(memory);
