@@ -12,10 +12,13 @@
 
 mod pipeline;
 mod reason;
+mod refusals;
 mod uploads;
 
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
+pub(crate) use refusals::Refusals;
+pub use refusals::{REFUSALS_MAX, REFUSALS_TOLERATED};
 pub(crate) use uploads::{OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads};
 
 use alloc::boxed::Box;
@@ -128,6 +131,8 @@ pub(crate) struct Peer {
     /// A piece that makes it interesting; see `Picker::interesting_piece`.
     pub(crate) wanted_piece: Option<u32>,
     pub(crate) snubbed: bool,
+    /// It delivered what we asked for, and was not snubbed since.
+    pub(crate) proven: bool,
     /// Took part in a piece that turned out wrong: fetches whole pieces on its own for now.
     pub(crate) suspect: bool,
     /// It will never want anything of us (BEP 21).
@@ -135,6 +140,8 @@ pub(crate) struct Peer {
 
     pub(crate) pipeline: Option<Box<Pipeline>>,
     pub(crate) uploads: Option<Box<Uploads>>,
+    /// What it refused while it did not choke us.
+    pub(crate) refusals: Option<Box<Refusals>>,
     /// Name and version that it gives itself (BEP 10).
     pub(crate) client: Option<Box<str>>,
     /// Requests that it allows to be outstanding (BEP 10, `reqq`).
@@ -185,10 +192,12 @@ impl Peer {
             we_are_interested: false,
             wanted_piece: None,
             snubbed: false,
+            proven: false,
             suspect: false,
             upload_only: false,
             pipeline: None,
             uploads: None,
+            refusals: None,
             client: None,
             request_queue: REQUEST_QUEUE_DEFAULT,
             received: Rate::new(now),

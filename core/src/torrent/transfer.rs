@@ -6,7 +6,9 @@ use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
-use crate::peer::{CloseReason, Have, Misbehaviour, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads};
+use crate::peer::{
+    CloseReason, Have, Misbehaviour, Pipeline, REQUEST_TIMEOUT, Refusal, Refusals, Uploads,
+};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -132,7 +134,7 @@ impl Torrent {
             }
             Message::Cancel(request) => Self::on_cancel(id, request, streams, cx),
             Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
-            Message::Reject(request) => self.on_reject(id, request, streams, cx),
+            Message::Reject(request) => self.on_reject(id, request, streams, cx)?,
             Message::Extended { id: extension, payload } => {
                 self.on_extended(id, extension, &payload, streams, cx)?;
             }
@@ -286,8 +288,15 @@ impl Torrent {
 
     // Fetching.
 
-    /// Asks a peer for as many blocks as it should have outstanding.
+    /// Asks a peer for as many blocks as it should have outstanding. One that is snubbed waits for
+    /// its turn, which comes after everybody else's.
     pub(crate) fn fill(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        if streams.peer(id).is_some_and(|peer| !peer.snubbed) {
+            self.ask(id, streams, cx);
+        }
+    }
+
+    fn ask(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
@@ -296,6 +305,10 @@ impl Torrent {
         if !peer.is_open() || peer.choking_us || !peer.we_are_interested {
             return;
         }
+        if peer.refusals.as_ref().is_some_and(|refusals| refusals.is_pause(now)) {
+            return;
+        }
+        let refused = peer.refusals.as_ref().map(|refusals| refusals.pieces(now));
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
@@ -312,11 +325,13 @@ impl Torrent {
         let how = PickOptions {
             exclusive: peer.suspect || self.blame.is_suspect(peer.address.ip()),
             end_game: !peer.snubbed,
+            proven: peer.proven,
             ..PickOptions::fast(lanes as usize)
         };
         let mut picked = core::mem::take(&mut self.picked);
         picked.clear();
-        self.picker.pick(id, peer.have.pieces(), room, &how, &mut picked);
+        let pieces = peer.have.pieces().except(refused.as_deref().unwrap_or_default());
+        self.picker.pick(id, pieces, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
         }
@@ -338,14 +353,20 @@ impl Torrent {
         }
     }
 
-    /// Offers free blocks to every peer that could take some.
+    /// Offers free blocks to every peer that could take some, those that are known not to deliver
+    /// last.
     pub(super) fn refill(&mut self, streams: &mut Streams, cx: &mut Cx) {
         self.rounds.refill = cx.now() + REFILL_EVERY;
         if self.picker.is_finished() {
             return;
         }
-        for at in 0..self.peers.len() {
-            self.fill(self.peers[at], streams, cx);
+        for snubbed in [false, true] {
+            for at in 0..self.peers.len() {
+                let id = self.peers[at];
+                if streams.peer(id).is_some_and(|peer| peer.snubbed == snubbed) {
+                    self.ask(id, streams, cx);
+                }
+            }
         }
     }
 
@@ -374,6 +395,10 @@ impl Torrent {
             // Only what answers us counts: others send what nobody asked for.
             peer.last_block = now;
             peer.snubbed = false;
+            peer.proven = true;
+            if peer.refusals.as_mut().is_some_and(|refusals| refusals.delivered(piece, now)) {
+                peer.refusals = None;
+            }
             cx.memory.unrequest(len as u32);
         } else {
             peer.count_unrequested(len)?;
@@ -426,22 +451,54 @@ impl Torrent {
         request: BlockRequest,
         streams: &mut Streams,
         cx: &mut Cx,
-    ) {
-        let Some(peer) = streams.peer_mut(id) else { return };
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         let layout = self.picker.layout();
         let Some(block) = layout.block_at(request.piece, request.begin, request.length) else {
-            return;
+            return Ok(());
         };
-        let Some(pipeline) = &mut peer.pipeline else { return };
-        if pipeline.withdrawn(block) {
-            let idle = peer.choking_us && pipeline.len() == 0;
-            cx.memory.unrequest(request.length);
-            self.picker.abort(block, id);
+        let Some(pipeline) = &mut peer.pipeline else { return Ok(()) };
+        // After a choke everything is rejected (BEP 6), which says nothing of the peer.
+        let refused = !peer.choking_us;
+        let asked = if refused { pipeline.refused(block) } else { pipeline.withdrawn(block) };
+        if !asked {
+            return Ok(());
+        }
+        let idle = pipeline.len() == 0;
+        cx.memory.unrequest(request.length);
+        self.picker.abort(block, id);
+        self.offer_freed(cx);
+        if !refused {
             if idle {
                 self.picker.forget_peer(id);
             }
-            self.offer_freed(cx);
+            return Ok(());
         }
+        let refusals = peer.refusals.get_or_insert_with(|| Refusals::new(now).into());
+        refusals.refused(block.piece, now);
+        // What it may still deliver is waited for.
+        if idle && refusals.is_snubbing() {
+            let hopeless = refusals.is_hopeless();
+            if !peer.snubbed {
+                peer.snubbed = true;
+                cx.stats.snubs += 1;
+            }
+            peer.proven = false;
+            self.picker.forget_peer(id);
+            if hopeless && self.is_served_by_others(id, streams) {
+                return Err(Misbehaviour::EndlessRefusals.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody else has something for us and is not known to keep it back.
+    fn is_served_by_others(&self, id: StreamId, streams: &Streams) -> bool {
+        self.peers.iter().filter(|other| **other != id).any(|other| {
+            let peer = streams.peer(*other);
+            peer.is_some_and(|peer| peer.is_open() && peer.we_are_interested && !peer.snubbed)
+        })
     }
 
     /// Takes all requests back from a peer that will not answer them, and tells it so if it does
@@ -489,6 +546,7 @@ impl Torrent {
             return Err(crate::peer::LimitReached::Inactivity.into());
         }
         if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
+            peer.proven = false;
             if !peer.snubbed {
                 peer.snubbed = true;
                 cx.stats.snubs += 1;

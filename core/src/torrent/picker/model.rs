@@ -17,8 +17,17 @@ const TOTAL: u64 = 11 * 40_000 + 20_000;
 #[derive(Clone, Default)]
 struct ModelBlock {
     asked: Vec<StreamId>,
+    /// Those of them that had not shown that they deliver.
+    unproven: Vec<StreamId>,
     here: bool,
     sender: Option<StreamId>,
+}
+
+impl ModelBlock {
+    /// How many were asked that had not shown that they deliver.
+    fn doubtful(&self) -> usize {
+        self.unproven.iter().filter(|by| self.asked.contains(by)).count()
+    }
 }
 
 #[derive(Clone)]
@@ -191,13 +200,15 @@ fn words() -> impl Strategy<Value = u64> {
 }
 
 fn options() -> impl Strategy<Value = PickOptions> {
-    (0..5_usize, 0..4_u32, prop::bool::weighted(0.1), any::<bool>(), any::<bool>()).prop_map(
-        |(lanes, run, exclusive, common_first, end_game)| PickOptions {
+    let ways = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.7));
+    (0..5_usize, 0..4_u32, prop::bool::weighted(0.1), ways).prop_map(
+        |(lanes, run, exclusive, (common_first, end_game, proven))| PickOptions {
             lanes,
             run,
             exclusive,
             common_first,
             end_game,
+            proven,
         },
     )
 }
@@ -306,10 +317,17 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                     assert!(free.iter().all(Vec::is_empty), "the end game comes last");
                     let asked = &model.block(*pick).asked;
                     assert!(!asked.is_empty() && !asked.contains(&id));
-                    assert!(asked.len() < END_GAME_REQUESTS_MAX);
+                    let doubtful = model.block(*pick).doubtful();
+                    let asked = model.block(*pick).asked.len();
+                    let others = if how.proven { asked - doubtful } else { asked };
+                    assert!(others < END_GAME_REQUESTS_MAX);
                 }
                 assert!(!model.block(*pick).here);
                 model.block(*pick).asked.push(id);
+                model.block(*pick).unproven.retain(|by| *by != id);
+                if !how.proven {
+                    model.block(*pick).unproven.push(id);
+                }
             }
             let room = picker.open_pieces().len() < picker.open_limit();
             if !random || how.common_first {
@@ -325,6 +343,7 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                 assert!(list.contains(&pick.piece));
                 assert!(model.free(pick.piece.0).any(|block| block == pick.block));
                 model.block(pick).asked.push(peer(slot));
+                model.block(pick).unproven.retain(|by| *by != peer(slot));
             }
         }
         Op::Requested { peer: slot, piece, block } => {
@@ -334,10 +353,11 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                 && model.pieces[piece as usize].state() != PieceState::Full
                 && !model.block(id).here
                 && !model.block(id).asked.contains(&peer(slot))
-                && model.block(id).asked.len() < END_GAME_REQUESTS_MAX;
+                && model.block(id).asked.len() - model.block(id).doubtful() < END_GAME_REQUESTS_MAX;
             assert_eq!(picker.requested(id, peer(slot)), may);
             if may {
                 model.block(id).asked.push(peer(slot));
+                model.block(id).unproven.retain(|by| *by != peer(slot));
             }
         }
         Op::Receive(at) => {
@@ -425,7 +445,7 @@ fn arrive(picker: &mut Picker, model: &mut Model, id: BlockId, from: Option<Stre
     } else {
         if !picker.restore(id) {
             if state != PieceState::Have && !here {
-                *model.block(id) = ModelBlock { asked: Vec::new(), here: true, sender: None };
+                *model.block(id) = ModelBlock { here: true, ..ModelBlock::default() };
             }
             return;
         }

@@ -37,6 +37,17 @@ pub(super) struct OpenPiece {
     pub(super) blocks: Vec<Block>,
     /// Requests for a block beyond the first: the end game.
     pub(super) extra: Vec<(u32, StreamId)>,
+    /// Those of all requests that are with a peer that has not shown that it delivers.
+    pub(super) unproven: Vec<(u32, StreamId)>,
+}
+
+/// Who was asked for a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Askers {
+    pub(super) proven: usize,
+    pub(super) unproven: usize,
+    /// The peer in question is among them.
+    pub(super) asked: bool,
 }
 
 impl OpenPiece {
@@ -54,6 +65,7 @@ impl OpenPiece {
             loose_at: u32::MAX,
             blocks: vec![Block::Free; blocks as usize],
             extra: Vec::new(),
+            unproven: Vec::new(),
         }
     }
 
@@ -63,13 +75,18 @@ impl OpenPiece {
     }
 
     /// Asks `peer` for the first free block.
-    pub(super) fn take_next(&mut self, peer: StreamId, steps: &mut u64) -> Option<u32> {
+    pub(super) fn take_next(
+        &mut self,
+        peer: StreamId,
+        proven: bool,
+        steps: &mut u64,
+    ) -> Option<u32> {
         while let Some(block) = self.blocks.get(self.first_free as usize) {
             *steps += 1;
             let at = self.first_free;
             self.first_free += 1;
             if *block == Block::Free {
-                self.request(at, peer);
+                self.request(at, peer, proven);
                 return Some(at);
             }
         }
@@ -77,28 +94,46 @@ impl OpenPiece {
     }
 
     /// Asks `peer` for a free block.
-    pub(super) fn request(&mut self, block: u32, peer: StreamId) {
+    pub(super) fn request(&mut self, block: u32, peer: StreamId, proven: bool) {
         self.blocks[block as usize] = Block::Requested(peer);
         self.free -= 1;
         self.requested += 1;
+        if !proven {
+            self.unproven.push((block, peer));
+        }
+    }
+
+    /// Asks `peer` for a block that others were asked for.
+    pub(super) fn request_too(&mut self, block: u32, peer: StreamId, proven: bool) {
+        self.extra.push((block, peer));
+        if !proven {
+            self.unproven.push((block, peer));
+        }
     }
 
     /// How many peers were asked for a block, and whether `peer` is among them.
-    pub(super) fn requesters(&self, block: u32, peer: StreamId) -> (usize, bool) {
-        let Block::Requested(first) = self.blocks[block as usize] else { return (0, false) };
+    pub(super) fn askers(&self, block: u32, peer: StreamId) -> Askers {
+        let Block::Requested(first) = self.blocks[block as usize] else {
+            return Askers::default();
+        };
         let extra = self.extra.iter().filter(|(of, _)| *of == block);
-        extra.fold((1, first == peer), |(count, asked), (_, by)| (count + 1, asked || *by == peer))
+        let (all, asked) = extra
+            .fold((1, first == peer), |(count, asked), (_, by)| (count + 1, asked || *by == peer));
+        let unproven = self.unproven.iter().filter(|(of, _)| *of == block).count();
+        Askers { proven: all - unproven, unproven, asked }
     }
 
     /// Takes a request back. Returns whether `peer` was asked at all.
     pub(super) fn abort(&mut self, block: u32, peer: StreamId) -> bool {
         if let Some(at) = self.extra.iter().position(|entry| *entry == (block, peer)) {
             self.extra.remove(at);
+            self.forget_unproven(block, peer);
             return true;
         }
         if self.blocks[block as usize] != Block::Requested(peer) {
             return false;
         }
+        self.forget_unproven(block, peer);
         if let Some(at) = self.extra.iter().position(|(of, _)| *of == block) {
             let (_, next) = self.extra.remove(at);
             self.blocks[block as usize] = Block::Requested(next);
@@ -135,6 +170,7 @@ impl OpenPiece {
                 cancel.push(first);
                 cancel.extend(self.extra.iter().filter(|(of, _)| *of == block).map(|(_, by)| *by));
                 self.extra.retain(|(of, _)| *of != block);
+                self.unproven.retain(|(of, _)| *of != block);
                 cancel.retain(|peer| Some(*peer) != sender);
             }
             Block::Received(_) => unreachable!("the caller sorted duplicates out"),
@@ -150,6 +186,12 @@ impl OpenPiece {
         self.received -= 1;
         self.received_bytes -= len;
         self.set_free(block);
+    }
+
+    fn forget_unproven(&mut self, block: u32, peer: StreamId) {
+        if let Some(at) = self.unproven.iter().position(|entry| *entry == (block, peer)) {
+            self.unproven.swap_remove(at);
+        }
     }
 
     fn set_free(&mut self, block: u32) {
@@ -174,6 +216,11 @@ impl OpenPiece {
             let first = self.blocks[*block as usize];
             assert!(matches!(first, Block::Requested(by) if by != *peer));
             assert!(!self.extra[..at].contains(&(*block, *peer)), "asked twice");
+        }
+        for (at, (block, peer)) in self.unproven.iter().enumerate() {
+            let first = self.blocks[*block as usize] == Block::Requested(*peer);
+            assert!(first || self.extra.contains(&(*block, *peer)), "asked at all");
+            assert!(!self.unproven[..at].contains(&(*block, *peer)), "counted twice");
         }
         assert!(self.owner.is_some() || !self.exclusive);
     }

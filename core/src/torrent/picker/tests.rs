@@ -379,6 +379,37 @@ fn a_block_is_asked_of_a_bounded_number_of_peers() {
 }
 
 #[test]
+fn peers_that_have_not_delivered_take_no_places_from_those_that_have() {
+    let mut picker = torrent(1, 1);
+    let unproven = PickOptions { proven: false, ..PickOptions::default() };
+    let asked = |picker: &mut Picker, peers: core::ops::Range<usize>, how: &PickOptions| {
+        peers.filter(|by| !pick(picker, *by, 9, how).is_empty()).count()
+    };
+    assert_eq!(asked(&mut picker, 0..10, &unproven), END_GAME_REQUESTS_MAX);
+    assert_eq!(asked(&mut picker, 10..20, &PickOptions::default()), END_GAME_REQUESTS_MAX);
+    assert_eq!(asked(&mut picker, 20..30, &unproven), 0);
+    // Places become free only for the likes of those who leave.
+    assert!(picker.abort(id(0, 0), peer(0)) && picker.abort(id(0, 0), peer(10)));
+    assert_eq!(asked(&mut picker, 30..40, &unproven), 0);
+    assert_eq!(asked(&mut picker, 40..50, &PickOptions::default()), 1);
+    let cancel = [1, 2, 11, 12, 40];
+    let Received::Accepted { cancel: mut told, .. } = picker.received(id(0, 0), peer(99)) else {
+        panic!("it was asked for");
+    };
+    told.sort_unstable();
+    assert_eq!(told[..], cancel.map(peer));
+}
+
+#[test]
+fn a_block_that_only_the_unproven_were_asked_for_comes_first_in_the_end_game() {
+    let mut picker = torrent(1, 2);
+    let unproven = PickOptions { proven: false, ..PickOptions::default() };
+    assert_eq!(slow(&mut picker, 0, 1), [(0, 0)]);
+    assert_eq!(pick(&mut picker, 1, 1, &unproven), [(0, 1)]);
+    assert_eq!(slow(&mut picker, 2, 1), [(0, 1)]);
+}
+
+#[test]
 fn the_end_game_waits_for_blocks_that_only_others_can_give() {
     let mut picker = torrent(2, 1);
     let first = one(6, 0);
