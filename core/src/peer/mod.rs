@@ -28,7 +28,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
 use crate::rate::Rate;
 use crate::time::{Duration, Instant};
-use crate::torrent::picker::Pieces;
+use crate::torrent::picker::{Pieces, Standing};
 use crate::wire::{Decoder, HandshakeParser, Reserved};
 
 /// How long a connection may take to come up and shake hands.
@@ -131,8 +131,9 @@ pub(crate) struct Peer {
     /// A piece that makes it interesting; see `Picker::interesting_piece`.
     pub(crate) wanted_piece: Option<u32>,
     pub(crate) snubbed: bool,
-    /// It delivered what we asked for, and was not snubbed since.
-    pub(crate) proven: bool,
+    pub(crate) standing: Standing,
+    /// It delivered something that we asked for since it last unchoked us.
+    pub(crate) delivers: bool,
     /// Took part in a piece that turned out wrong: fetches whole pieces on its own for now.
     pub(crate) suspect: bool,
     /// It will never want anything of us (BEP 21).
@@ -192,7 +193,8 @@ impl Peer {
             we_are_interested: false,
             wanted_piece: None,
             snubbed: false,
-            proven: false,
+            standing: Standing::New,
+            delivers: false,
             suspect: false,
             upload_only: false,
             pipeline: None,

@@ -1,6 +1,6 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
-use super::picker::{BlockId, PickOptions, Pieces, Received};
+use super::picker::{BlockId, PickOptions, Pieces, Received, Standing};
 use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
@@ -95,6 +95,11 @@ impl Torrent {
             | Message::AllowedFast(_)
             | Message::Unknown { .. } => {}
             Message::Choke => {
+                // It is as good as before once it delivers. Until then one that does nothing but
+                // unchoke and choke us keeps nothing from others.
+                if !peer.choking_us && peer.outstanding() > 0 && !peer.delivers {
+                    peer.standing = Standing::Doubtful;
+                }
                 peer.choking_us = true;
                 // With the Fast extension each request is rejected by itself (BEP 6).
                 if !fast {
@@ -105,6 +110,9 @@ impl Torrent {
                 }
             }
             Message::Unchoke => {
+                if peer.choking_us {
+                    peer.delivers = false;
+                }
                 peer.choking_us = false;
                 self.fill(id, streams, cx);
             }
@@ -325,7 +333,7 @@ impl Torrent {
         let how = PickOptions {
             exclusive: peer.suspect || self.blame.is_suspect(peer.address.ip()),
             end_game: !peer.snubbed,
-            proven: peer.proven,
+            standing: peer.standing,
             ..PickOptions::fast(lanes as usize)
         };
         let mut picked = core::mem::take(&mut self.picked);
@@ -395,7 +403,8 @@ impl Torrent {
             // Only what answers us counts: others send what nobody asked for.
             peer.last_block = now;
             peer.snubbed = false;
-            peer.proven = true;
+            peer.standing = Standing::Proven;
+            peer.delivers = true;
             if peer.refusals.as_mut().is_some_and(|refusals| refusals.delivered(piece, now)) {
                 peer.refusals = None;
             }
@@ -477,6 +486,9 @@ impl Torrent {
         }
         let refusals = peer.refusals.get_or_insert_with(|| Refusals::new(now).into());
         refusals.refused(block.piece, now);
+        if !peer.delivers {
+            peer.standing = Standing::Doubtful;
+        }
         // What it may still deliver is waited for.
         if idle && refusals.is_snubbing() {
             let hopeless = refusals.is_hopeless();
@@ -484,7 +496,7 @@ impl Torrent {
                 peer.snubbed = true;
                 cx.stats.snubs += 1;
             }
-            peer.proven = false;
+            peer.standing = Standing::Doubtful;
             self.picker.forget_peer(id);
             if hopeless && self.is_served_by_others(id, streams) {
                 return Err(Misbehaviour::EndlessRefusals.into());
@@ -546,7 +558,7 @@ impl Torrent {
             return Err(crate::peer::LimitReached::Inactivity.into());
         }
         if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
-            peer.proven = false;
+            peer.standing = Standing::Doubtful;
             if !peer.snubbed {
                 peer.snubbed = true;
                 cx.stats.snubs += 1;

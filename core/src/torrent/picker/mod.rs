@@ -9,8 +9,8 @@
 //! and new ones rarest first (BEP 3, "rarest first"), with ties broken by a seeded shuffle. The
 //! first pieces of a newcomer are random, so that it soon has something to trade. When every
 //! wanted block was asked for, blocks are asked of further peers, and the first to arrive cancels
-//! the rest: the end game. Few peers are asked for the same block, and those that have not shown
-//! that they deliver are not counted when one that has is chosen for.
+//! the rest: the end game. Few peers are asked for the same block, and those that are
+//! not known to deliver are not counted against one that is.
 //!
 //! What an operation costs, with `n` pieces and `w` the spread between the rarest and the most
 //! common piece (at most the number of peers):
@@ -81,7 +81,7 @@ use self::open::{Block, OpenPiece};
 pub use self::order::{Candidate, Order, PieceOrder};
 pub use self::select::{
     END_GAME_REQUESTS_MAX, END_GAME_SCAN_MAX, LANES_MAX, PickOptions, RANDOM_FIRST_PIECES,
-    SAMPLE_MAX, SCAN_MAX,
+    SAMPLE_MAX, SCAN_MAX, Standing,
 };
 use crate::ids::{PieceIndex, StreamId};
 use crate::rng::Rng;
@@ -477,7 +477,7 @@ impl Picker {
     /// A peer was asked for a block that [`pick`](Self::pick) did not choose. Returns false, and
     /// changes nothing, if it is here or unwanted, if that peer was asked already, or
     /// [`END_GAME_REQUESTS_MAX`] proven peers were. The peer counts as
-    /// [proven](PickOptions::proven).
+    /// [proven](Standing::Proven).
     pub fn requested(&mut self, id: BlockId, peer: StreamId) -> bool {
         if !self.may_fetch(id) {
             return false;
@@ -486,15 +486,15 @@ impl Picker {
         let open = self.open_piece_mut(id.piece.0);
         match open.blocks[id.block as usize] {
             Block::Free => {
-                open.request(id.block, peer, true);
+                open.request(id.block, peer, Standing::Proven);
                 self.sync_loose(id.piece.0);
                 true
             }
             Block::Requested(_) => {
-                let askers = open.askers(id.block, peer);
-                let more = !askers.asked && askers.proven < END_GAME_REQUESTS_MAX;
+                let rivals = open.rivals(id.block, peer, Standing::Proven);
+                let more = rivals.is_some_and(|rivals| rivals < END_GAME_REQUESTS_MAX);
                 if more {
-                    open.request_too(id.block, peer, true);
+                    open.request_too(id.block, peer, Standing::Proven);
                 }
                 more
             }

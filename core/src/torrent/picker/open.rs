@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use super::Standing;
 use crate::ids::StreamId;
 
 /// The life of a block.
@@ -37,17 +38,8 @@ pub(super) struct OpenPiece {
     pub(super) blocks: Vec<Block>,
     /// Requests for a block beyond the first: the end game.
     pub(super) extra: Vec<(u32, StreamId)>,
-    /// Those of all requests that are with a peer that has not shown that it delivers.
-    pub(super) unproven: Vec<(u32, StreamId)>,
-}
-
-/// Who was asked for a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Askers {
-    pub(super) proven: usize,
-    pub(super) unproven: usize,
-    /// The peer in question is among them.
-    pub(super) asked: bool,
+    /// Those of all requests that are with peers that are less than proven.
+    pub(super) lesser: Vec<(u32, StreamId, Standing)>,
 }
 
 impl OpenPiece {
@@ -65,7 +57,7 @@ impl OpenPiece {
             loose_at: u32::MAX,
             blocks: vec![Block::Free; blocks as usize],
             extra: Vec::new(),
-            unproven: Vec::new(),
+            lesser: Vec::new(),
         }
     }
 
@@ -78,7 +70,7 @@ impl OpenPiece {
     pub(super) fn take_next(
         &mut self,
         peer: StreamId,
-        proven: bool,
+        standing: Standing,
         steps: &mut u64,
     ) -> Option<u32> {
         while let Some(block) = self.blocks.get(self.first_free as usize) {
@@ -86,7 +78,7 @@ impl OpenPiece {
             let at = self.first_free;
             self.first_free += 1;
             if *block == Block::Free {
-                self.request(at, peer, proven);
+                self.request(at, peer, standing);
                 return Some(at);
             }
         }
@@ -94,46 +86,49 @@ impl OpenPiece {
     }
 
     /// Asks `peer` for a free block.
-    pub(super) fn request(&mut self, block: u32, peer: StreamId, proven: bool) {
+    pub(super) fn request(&mut self, block: u32, peer: StreamId, standing: Standing) {
         self.blocks[block as usize] = Block::Requested(peer);
         self.free -= 1;
         self.requested += 1;
-        if !proven {
-            self.unproven.push((block, peer));
+        if standing < Standing::Proven {
+            self.lesser.push((block, peer, standing));
         }
     }
 
     /// Asks `peer` for a block that others were asked for.
-    pub(super) fn request_too(&mut self, block: u32, peer: StreamId, proven: bool) {
+    pub(super) fn request_too(&mut self, block: u32, peer: StreamId, standing: Standing) {
         self.extra.push((block, peer));
-        if !proven {
-            self.unproven.push((block, peer));
+        if standing < Standing::Proven {
+            self.lesser.push((block, peer, standing));
         }
     }
 
-    /// How many peers were asked for a block, and whether `peer` is among them.
-    pub(super) fn askers(&self, block: u32, peer: StreamId) -> Askers {
-        let Block::Requested(first) = self.blocks[block as usize] else {
-            return Askers::default();
-        };
-        let extra = self.extra.iter().filter(|(of, _)| *of == block);
-        let (all, asked) = extra
-            .fold((1, first == peer), |(count, asked), (_, by)| (count + 1, asked || *by == peer));
-        let unproven = self.unproven.iter().filter(|(of, _)| *of == block).count();
-        Askers { proven: all - unproven, unproven, asked }
+    /// How many peers of this standing or better were asked for a block; none if `peer` was, or
+    /// nobody.
+    pub(super) fn rivals(&self, block: u32, peer: StreamId, standing: Standing) -> Option<usize> {
+        let Block::Requested(first) = self.blocks[block as usize] else { return None };
+        let mut all = 1;
+        for (_, by) in self.extra.iter().filter(|(of, _)| *of == block) {
+            if *by == peer {
+                return None;
+            }
+            all += 1;
+        }
+        let lesser = self.lesser.iter().filter(|(of, _, its)| *of == block && *its < standing);
+        (first != peer).then(|| all - lesser.count())
     }
 
     /// Takes a request back. Returns whether `peer` was asked at all.
     pub(super) fn abort(&mut self, block: u32, peer: StreamId) -> bool {
         if let Some(at) = self.extra.iter().position(|entry| *entry == (block, peer)) {
             self.extra.remove(at);
-            self.forget_unproven(block, peer);
+            self.forget_standing(block, peer);
             return true;
         }
         if self.blocks[block as usize] != Block::Requested(peer) {
             return false;
         }
-        self.forget_unproven(block, peer);
+        self.forget_standing(block, peer);
         if let Some(at) = self.extra.iter().position(|(of, _)| *of == block) {
             let (_, next) = self.extra.remove(at);
             self.blocks[block as usize] = Block::Requested(next);
@@ -170,7 +165,7 @@ impl OpenPiece {
                 cancel.push(first);
                 cancel.extend(self.extra.iter().filter(|(of, _)| *of == block).map(|(_, by)| *by));
                 self.extra.retain(|(of, _)| *of != block);
-                self.unproven.retain(|(of, _)| *of != block);
+                self.lesser.retain(|(of, ..)| *of != block);
                 cancel.retain(|peer| Some(*peer) != sender);
             }
             Block::Received(_) => unreachable!("the caller sorted duplicates out"),
@@ -188,9 +183,9 @@ impl OpenPiece {
         self.set_free(block);
     }
 
-    fn forget_unproven(&mut self, block: u32, peer: StreamId) {
-        if let Some(at) = self.unproven.iter().position(|entry| *entry == (block, peer)) {
-            self.unproven.swap_remove(at);
+    fn forget_standing(&mut self, block: u32, peer: StreamId) {
+        if let Some(at) = self.lesser.iter().position(|(of, by, _)| (*of, *by) == (block, peer)) {
+            self.lesser.swap_remove(at);
         }
     }
 
@@ -217,10 +212,12 @@ impl OpenPiece {
             assert!(matches!(first, Block::Requested(by) if by != *peer));
             assert!(!self.extra[..at].contains(&(*block, *peer)), "asked twice");
         }
-        for (at, (block, peer)) in self.unproven.iter().enumerate() {
+        for (at, (block, peer, standing)) in self.lesser.iter().enumerate() {
             let first = self.blocks[*block as usize] == Block::Requested(*peer);
             assert!(first || self.extra.contains(&(*block, *peer)), "asked at all");
-            assert!(!self.unproven[..at].contains(&(*block, *peer)), "counted twice");
+            let before = &self.lesser[..at];
+            assert!(!before.iter().any(|(of, by, _)| (of, by) == (block, peer)), "counted twice");
+            assert!(*standing < Standing::Proven);
         }
         assert!(self.owner.is_some() || !self.exclusive);
     }

@@ -27,8 +27,7 @@ pub const SAMPLE_MAX: u32 = 4096;
 /// The most pieces that one fast peer has under way side by side.
 pub const LANES_MAX: usize = 16;
 
-/// The most peers that are asked for the same block: so many that have not shown that they deliver,
-/// and beside them so many that have.
+/// The most peers of a [`Standing`] or better that are asked for the same block.
 pub const END_GAME_REQUESTS_MAX: usize = 3;
 
 /// How many blocks to look at, in one pick, for one to ask another peer for.
@@ -51,10 +50,23 @@ pub struct PickOptions {
     pub common_first: bool,
     /// Ask for blocks that others were asked for, once every wanted block was asked for.
     pub end_game: bool,
-    /// The peer has shown that it delivers. One that has not is asked for a block in the end game
-    /// only while fewer than [`END_GAME_REQUESTS_MAX`] others are, of any kind; and it takes no
-    /// place from one that has. What a peer was when it was asked counts as long as the request.
-    pub proven: bool,
+    /// How far the peer is to be relied on. What it was when it was asked counts as long as the
+    /// request.
+    pub standing: Standing,
+}
+
+/// How far a peer is to be relied on for the blocks that it is asked for.
+///
+/// In the end game a peer is asked for a block only while fewer than [`END_GAME_REQUESTS_MAX`] of
+/// its standing or better are: nobody takes a place from somebody who is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// What it was last asked for it did not deliver.
+    Doubtful,
+    /// It was not asked for anything yet, or not long enough ago.
+    New,
+    /// It delivers.
+    Proven,
 }
 
 impl Default for PickOptions {
@@ -66,7 +78,7 @@ impl Default for PickOptions {
             exclusive: false,
             common_first: false,
             end_game: true,
-            proven: true,
+            standing: Standing::Proven,
         }
     }
 }
@@ -166,30 +178,30 @@ impl Picker {
                 shared
             } else {
                 for partial in &here[..foreign] {
-                    self.take(partial.piece, peer, goal - out.len(), how.proven, out);
+                    self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
                 while out.len() < goal && self.has_room() {
                     let Some(piece) = self.next_new(&mut search) else { break };
-                    self.take(piece, peer, goal - out.len(), how.proven, out);
+                    self.take(piece, peer, goal - out.len(), how.standing, out);
                 }
                 foreign
             };
             if !how.exclusive {
                 for partial in &here[joins..] {
-                    self.take(partial.piece, peer, goal - out.len(), how.proven, out);
+                    self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
             }
             if out.len() == before
                 && let Some(piece) = self.next_new(&mut search)
             {
                 self.open_for(piece, peer, lanes > 0, how.exclusive);
-                self.take(piece, peer, goal - out.len(), how.proven, out);
+                self.take(piece, peer, goal - out.len(), how.standing, out);
             }
         }
         partials.clear();
         self.scratch = partials;
         if how.end_game && !any_free && out.len() < goal {
-            self.end_game(peer, pieces, goal, how.proven, out);
+            self.end_game(peer, pieces, goal, how.standing, out);
         }
         out.len() - before
     }
@@ -217,7 +229,7 @@ impl Picker {
             self.ensure_open(piece.0);
             let open = self.open_piece(piece.0);
             if !open.exclusive || open.owner == Some(peer) {
-                self.take(piece.0, peer, left, true, out);
+                self.take(piece.0, peer, left, Standing::Proven, out);
             }
         }
         out.len() - before
@@ -312,7 +324,7 @@ impl Picker {
             };
             let piece = own[at];
             let in_run = run - self.open_piece(piece).taken() % run;
-            self.take(piece, peer, (in_run as usize).min(goal - out.len()), how.proven, out);
+            self.take(piece, peer, (in_run as usize).min(goal - out.len()), how.standing, out);
             if self.open_piece(piece).free == 0 {
                 own.remove(at);
             }
@@ -334,7 +346,7 @@ impl Picker {
         piece: u32,
         peer: StreamId,
         count: usize,
-        proven: bool,
+        standing: Standing,
         out: &mut Vec<BlockId>,
     ) {
         if count == 0 {
@@ -343,7 +355,7 @@ impl Picker {
         self.ensure_open(piece);
         let open = &mut self.open[self.places.of[piece as usize] as usize];
         for _ in 0..count {
-            let Some(block) = open.take_next(peer, proven, &mut self.places.steps) else { break };
+            let Some(block) = open.take_next(peer, standing, &mut self.places.steps) else { break };
             out.push(BlockId { piece: PieceIndex(piece), block });
         }
         self.sync_loose(piece);
@@ -464,14 +476,14 @@ impl Picker {
         search.found.pop()
     }
 
-    /// Asks `peer` for blocks that others were asked for, those with the fewest requests first. For
-    /// one that has shown that it delivers only the likes of it count.
+    /// Asks `peer` for blocks that others were asked for, those with the fewest requests first. Only
+    /// requests of peers of the same standing or better count.
     fn end_game(
         &mut self,
         peer: StreamId,
         pieces: Pieces<'_>,
         goal: usize,
-        proven: bool,
+        standing: Standing,
         out: &mut Vec<BlockId>,
     ) {
         if self.open.is_empty() {
@@ -479,7 +491,7 @@ impl Picker {
         }
         let mut looks_left = END_GAME_SCAN_MAX;
         let start = self.turn as usize % self.open.len();
-        for requests in usize::from(!proven)..END_GAME_REQUESTS_MAX {
+        for requests in usize::from(standing == Standing::Doubtful)..END_GAME_REQUESTS_MAX {
             for at in (start..self.open.len()).chain(0..start) {
                 let (piece, requested) = (self.open[at].piece, self.open[at].requested);
                 self.places.steps += 1;
@@ -491,7 +503,7 @@ impl Picker {
                     continue;
                 }
                 let open = &mut self.open[at];
-                if requests == 0 && open.unproven.is_empty() {
+                if requests == 0 && open.lesser.is_empty() {
                     continue;
                 }
                 for block in 0..open.blocks.len() as u32 {
@@ -503,10 +515,8 @@ impl Picker {
                     if !matches!(open.blocks[block as usize], Block::Requested(_)) {
                         continue;
                     }
-                    let askers = open.askers(block, peer);
-                    let others = askers.proven + if proven { 0 } else { askers.unproven };
-                    if others == requests && !askers.asked {
-                        open.request_too(block, peer, proven);
+                    if open.rivals(block, peer, standing) == Some(requests) {
+                        open.request_too(block, peer, standing);
                         out.push(BlockId { piece: PieceIndex(piece), block });
                     }
                 }

@@ -378,34 +378,39 @@ fn a_block_is_asked_of_a_bounded_number_of_peers() {
     assert_eq!(asked, END_GAME_REQUESTS_MAX);
 }
 
+fn of(standing: Standing) -> PickOptions {
+    PickOptions { standing, ..PickOptions::default() }
+}
+
 #[test]
-fn peers_that_have_not_delivered_take_no_places_from_those_that_have() {
+fn nobody_takes_a_place_in_the_end_game_from_a_better_peer() {
+    use Standing::{Doubtful, New, Proven};
     let mut picker = torrent(1, 1);
-    let unproven = PickOptions { proven: false, ..PickOptions::default() };
-    let asked = |picker: &mut Picker, peers: core::ops::Range<usize>, how: &PickOptions| {
-        peers.filter(|by| !pick(picker, *by, 9, how).is_empty()).count()
+    let asked = |picker: &mut Picker, from: usize, standing: Standing| {
+        (from..from + 10).filter(|by| !pick(picker, *by, 9, &of(standing)).is_empty()).count()
     };
-    assert_eq!(asked(&mut picker, 0..10, &unproven), END_GAME_REQUESTS_MAX);
-    assert_eq!(asked(&mut picker, 10..20, &PickOptions::default()), END_GAME_REQUESTS_MAX);
-    assert_eq!(asked(&mut picker, 20..30, &unproven), 0);
-    // Places become free only for the likes of those who leave.
-    assert!(picker.abort(id(0, 0), peer(0)) && picker.abort(id(0, 0), peer(10)));
-    assert_eq!(asked(&mut picker, 30..40, &unproven), 0);
-    assert_eq!(asked(&mut picker, 40..50, &PickOptions::default()), 1);
-    let cancel = [1, 2, 11, 12, 40];
+    for (at, standing) in [Doubtful, New, Proven].into_iter().enumerate() {
+        assert_eq!(asked(&mut picker, 10 * at, standing), END_GAME_REQUESTS_MAX);
+    }
+    for standing in [Doubtful, New, Proven] {
+        assert_eq!(asked(&mut picker, 30, standing), 0);
+    }
+    // A place is free only for those who may take it.
+    assert!(picker.abort(id(0, 0), peer(0)) && picker.abort(id(0, 0), peer(20)));
+    assert_eq!(asked(&mut picker, 40, Doubtful) + asked(&mut picker, 40, New), 0);
+    assert_eq!(asked(&mut picker, 40, Proven), 1);
     let Received::Accepted { cancel: mut told, .. } = picker.received(id(0, 0), peer(99)) else {
         panic!("it was asked for");
     };
     told.sort_unstable();
-    assert_eq!(told[..], cancel.map(peer));
+    assert_eq!(told[..], [1, 2, 10, 11, 12, 21, 22, 40].map(peer));
 }
 
 #[test]
-fn a_block_that_only_the_unproven_were_asked_for_comes_first_in_the_end_game() {
+fn a_block_that_nobody_so_good_was_asked_for_comes_first_in_the_end_game() {
     let mut picker = torrent(1, 2);
-    let unproven = PickOptions { proven: false, ..PickOptions::default() };
     assert_eq!(slow(&mut picker, 0, 1), [(0, 0)]);
-    assert_eq!(pick(&mut picker, 1, 1, &unproven), [(0, 1)]);
+    assert_eq!(pick(&mut picker, 1, 1, &of(Standing::New)), [(0, 1)]);
     assert_eq!(slow(&mut picker, 2, 1), [(0, 1)]);
 }
 
