@@ -72,8 +72,9 @@ impl<M: Machine> Net<M> {
         let absent = !known || self.hosts[host].dark || self.hosts[host].paused;
         let cut = self.topology.is_cut(dialler, host) || self.topology.is_cut(host, dialler);
         self.counters.cut += u64::from(cut);
-        if absent || cut || self.topology.is_lost(dialler, host) {
-            if dial.tries >= DIAL_TRIES {
+        let given_up = dial.tries > DIAL_TRIES;
+        if given_up || absent || cut || self.topology.is_lost(dialler, host) {
+            if given_up {
                 dial.answer = Some(Err(StreamError::TimedOut));
                 self.agenda.push(self.now, What::Answer(id));
             } else {
