@@ -16,12 +16,12 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use teem_core::machine::Job;
 use teem_core::metainfo::Metainfo;
 use teem_core::rng::Seed;
 use teem_core::session::{Command, Config, RemoveFiles, TorrentState};
 use teem_core::time::{Duration, Instant};
 use teem_core::wire::BLOCK_LEN;
+use teem_sim::storage::{Cost, JobKind, Profile};
 use teem_sim::swarm::{Swarm, folder, torrent};
 
 use crate::script::Script;
@@ -293,24 +293,20 @@ impl Peer {
         }
         let preload = (self.has != Has::Nothing).then_some(&disk[..]);
         let host = swarm.add(preload, config, |_| {});
-        swarm.net.set_job_latency(
-            host,
-            match self.disk {
-                Speed::Even => |_| Duration::from_millis(1),
-                Speed::SlowWrites => |job| match job {
-                    Job::Write { .. } => Duration::from_secs(1),
-                    _ => Duration::from_millis(1),
-                },
-                Speed::SlowHashes => |job| match job {
-                    Job::Hash { .. } => Duration::from_millis(300),
-                    _ => Duration::from_millis(1),
-                },
-                Speed::SlowReads => |job| match job {
-                    Job::Read { .. } => Duration::from_millis(100),
-                    _ => Duration::from_millis(1),
-                },
-            },
-        );
+        let slow = |kind, micros| {
+            let even = Cost::micros(1_000, 1_000, 0);
+            let profile = Profile::new(u16::MAX, true)
+                .with(JobKind::Read, even)
+                .with(JobKind::Write, even)
+                .with(JobKind::Hash, even);
+            profile.with(kind, Cost::micros(micros, micros, 0))
+        };
+        swarm.net.disk_mut(host).set_profile(match self.disk {
+            Speed::Even => slow(JobKind::Hash, 1_000),
+            Speed::SlowWrites => slow(JobKind::Write, 1_000_000),
+            Speed::SlowHashes => slow(JobKind::Hash, 300_000),
+            Speed::SlowReads => slow(JobKind::Read, 100_000),
+        });
         host
     }
 }
@@ -325,11 +321,11 @@ impl Event {
                 swarm.command(host, Command::Resume(id));
             }
             Self::Damage(every) => {
-                let key = swarm.key();
-                if let Some(bytes) = swarm.net.disk_mut(host).content_mut(&folder(), &key) {
+                let (key, (disk, library)) = (swarm.key(), swarm.net.disk_and_library(host));
+                disk.damage(&folder(), &key, library, |bytes| {
                     let some = bytes.iter_mut().skip(7).step_by(usize::from(every));
                     some.for_each(|byte| *byte ^= 0x40);
-                }
+                });
             }
             Self::Pause => swarm.command(host, Command::Pause(id)),
             Self::Resume => swarm.command(host, Command::Resume(id)),

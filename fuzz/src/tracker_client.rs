@@ -98,7 +98,7 @@ pub fn tracker_client(bytes: &[u8]) {
         full: false,
     };
     let rng = Seed::from_number(3).stream("tracker", 0);
-    let client = Client::new(config, rng);
+    let client = Client::new(config, "teem", rng);
     let mut bench = Bench { world, client, ended: Vec::new(), asked: Vec::new() };
     for _ in 0..STEPS_MAX {
         if script.is_over() {

@@ -16,12 +16,14 @@ mod digest;
 mod faults;
 mod jobs;
 mod link;
+mod marks;
 mod pipe;
 mod streams;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use bytes::Bytes;
 use teem_core::ids::{ListenerId, Slab, SocketId, StreamId};
@@ -37,8 +39,9 @@ pub use self::link::{Access, Spread, Topology};
 use self::agenda::{Agenda, ConnectionId, Side, What};
 use self::datagrams::Datagrams;
 use self::digest::Digest;
+use self::marks::Marks;
 use self::pipe::{Connection, Pipe};
-use crate::content::Library;
+use crate::content::{ContentId, Library};
 use crate::flow::{FlowId, Flows};
 use crate::storage::Disk;
 use crate::time::Nanos;
@@ -155,6 +158,7 @@ pub struct Net<M> {
     /// Hosts that were touched since [`Net::take_recent`], each once.
     recent: Vec<HostId>,
     counters: Counters,
+    log: Option<Vec<Logged>>,
     lent: Vec<Bytes>,
     buf: Vec<u8>,
 }
@@ -181,6 +185,33 @@ struct Host<M> {
     woken_at: Instant,
     wakes: u32,
     digest: Digest,
+    traffic: Traffic,
+    /// Blocks of true content that were delivered to it, for who asked.
+    marks: Option<Box<Marks>>,
+}
+
+/// What one host's machine sent and took on streams, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What it sent.
+    pub sent_bytes: u64,
+    /// What it took.
+    pub received_bytes: u64,
+}
+
+/// Something that a machine was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// Which of all, from zero.
+    pub number: u64,
+    /// When.
+    pub at: Nanos,
+    /// Which host's machine.
+    pub host: HostId,
+    /// What, in short.
+    pub what: String,
+    /// The host's digest with it.
+    pub digest: u64,
 }
 
 impl<M: Machine> Net<M> {
@@ -216,6 +247,7 @@ impl<M: Machine> Net<M> {
             touched: VecDeque::new(),
             recent: Vec::new(),
             counters: Counters::default(),
+            log: None,
             lent: Vec::new(),
             buf: Vec::new(),
         }
@@ -228,6 +260,12 @@ impl<M: Machine> Net<M> {
 
     /// A host at `ip`, attached so, that runs `machine`. Hosts may share an address, not a port.
     pub fn add_attached(&mut self, ip: IpAddr, access: Access, machine: M) -> HostId {
+        let id = self.place(ip, access);
+        self.start(id, machine);
+        id
+    }
+
+    fn place(&mut self, ip: IpAddr, access: Access) -> HostId {
         let id = self.hosts.len();
         self.topology.attach(access);
         self.flows.add_host(access.up_bytes_per_s, access.down_bytes_per_s);
@@ -250,8 +288,17 @@ impl<M: Machine> Net<M> {
             woken_at: Instant::ORIGIN,
             wakes: 0,
             digest: Digest::new(),
+            traffic: Traffic::default(),
+            marks: None,
         });
-        self.start(id, machine);
+        id
+    }
+
+    /// A place for a host at `ip`, attached so, on which nothing runs until
+    /// [`restart`](Self::restart).
+    pub fn add_absent(&mut self, ip: IpAddr, access: Access) -> HostId {
+        let id = self.place(ip, access);
+        self.hosts[id].dark = true;
         id
     }
 
@@ -365,6 +412,37 @@ impl<M: Machine> Net<M> {
             all.number(host.digest.value());
         }
         all.value()
+    }
+
+    /// What a host sent and took.
+    pub fn traffic(&self, host: HostId) -> Traffic {
+        self.hosts[host].traffic
+    }
+
+    /// Bytes in streams, counted one by one: [`Counters::in_flight_bytes`] says the same.
+    pub fn recount(&self) -> u64 {
+        self.pipes.iter().map(Pipe::bytes).sum()
+    }
+
+    /// From now on, notes which blocks of true content are delivered to a host.
+    pub fn mark_blocks(&mut self, host: HostId) {
+        self.hosts[host].marks.get_or_insert_default();
+    }
+
+    /// Whether all blocks that true bytes touch were delivered to a host since
+    /// [`mark_blocks`](Self::mark_blocks).
+    pub fn was_delivered(&self, host: HostId, content: ContentId, bytes: Range<u64>) -> bool {
+        self.hosts[host].marks.as_ref().is_some_and(|marks| marks.holds(content, bytes))
+    }
+
+    /// From now on, keeps what machines are told for [`take_log`](Self::take_log).
+    pub fn keep_log(&mut self) {
+        self.log.get_or_insert_default();
+    }
+
+    /// What machines were told since this was last called.
+    pub fn take_log(&mut self) -> Vec<Logged> {
+        self.log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Hosts to which something happened since this was last asked, each once.
@@ -526,8 +604,17 @@ impl<M: Machine> Net<M> {
     fn input(&mut self, id: HostId, input: Input<'_>) {
         let host = &mut self.hosts[id];
         let Some(machine) = &mut host.machine else { return };
-        self.counters.events += 1;
         host.digest.input(self.now, &input, &self.library);
+        if let Some(log) = &mut self.log {
+            log.push(Logged {
+                number: self.counters.events,
+                at: self.now,
+                host: id,
+                what: format!("{input:?}"),
+                digest: host.digest.value(),
+            });
+        }
+        self.counters.events += 1;
         machine.handle_input(self.instant, input);
         self.touch(id);
     }

@@ -292,6 +292,11 @@ impl<M: Machine> Net<M> {
             let count = bytes.len();
             pipe.inbox_bytes -= count;
             pipe.acknowledged.push_back((self.now + back, count as u32));
+            let receiver = &mut self.hosts[host];
+            receiver.traffic.received_bytes += count as u64;
+            if let Some(marks) = &mut receiver.marks {
+                marks.mark(&bytes, &self.library);
+            }
             self.counters.delivered_bytes += count as u64;
             self.counters.in_flight_bytes -= count as u64;
             self.tell(host, stream, StreamInput::Received(bytes));
@@ -356,7 +361,8 @@ impl<M: Machine> Net<M> {
                 self.expect_room(id, side);
                 return;
             }
-            let Host { machine: Some(machine), paused: false, digest, .. } = &mut self.hosts[host]
+            let Host { machine: Some(machine), paused: false, digest, traffic, .. } =
+                &mut self.hosts[host]
             else {
                 return;
             };
@@ -370,6 +376,7 @@ impl<M: Machine> Net<M> {
             for part in &lent {
                 digest.bytes(part, &self.library);
             }
+            traffic.sent_bytes += count as u64;
             self.counters.handed_bytes += count as u64;
             self.counters.in_flight_bytes += count as u64;
             self.enqueue(id, side, count, &mut lent);

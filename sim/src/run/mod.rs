@@ -1,5 +1,97 @@
-//! Runs: a plan, carried out and checked.
+//! Runs: a plan, carried out on a network of its own, and checked.
+//!
+//! ```text
+//!   Scenario + seed --draw--> Plan --run--> Outcome: a summary, and what must not have been
+//! ```
+//!
+//! A run has two phases. While things go wrong, nothing that must hold may break ([`Failure`]
+//! lists it). From [`Plan::healed_at`] on nothing goes wrong any more, and everybody must get on:
+//! each honest client is to be complete within a multiple of the [`bound`] that the topology
+//! itself sets, so that each plan brings its own measure.
 
+mod bound;
+mod check;
 mod plan;
+mod swarm;
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use bound::bound;
+pub use check::{FAILURES_MAX, Failure};
 pub use plan::{Choking, Family, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
+
+use crate::net::Logged;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// In numbers.
+    pub summary: Summary,
+    /// What must not have been; empty if all is well.
+    pub failures: Vec<Failure>,
+    /// What each host was told and sent, as a number, in the order of their ids.
+    pub host_digests: Vec<u64>,
+}
+
+/// A run in numbers. Times are virtual but for `wall_s`.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// How closely the network was followed.
+    pub fidelity: &'static str,
+    /// What happened, as a number in hex: the same for the same plan, always and everywhere.
+    pub digest: String,
+    /// Hosts that took part.
+    pub hosts: usize,
+    /// Honest clients among them.
+    pub honest: usize,
+    /// Clients that were complete, at the end or when they left.
+    pub complete: usize,
+    /// Calls of `handle_input`.
+    pub events: u64,
+    /// Calls of it for a timer.
+    pub timeouts: u64,
+    /// Blocks of content that clients took.
+    pub blocks: u64,
+    /// Connections that were tried.
+    pub connections: u64,
+    /// Bytes that streams delivered.
+    pub delivered_bytes: u64,
+    /// Bytes that streams lost, when their connections ended.
+    pub lost_bytes: u64,
+    /// How long it took, in seconds of virtual time.
+    pub virtual_s: f64,
+    /// When the last client was complete, in seconds after the last came; zero if not all were.
+    pub took_s: f64,
+    /// The least time that the topology allows, in seconds.
+    pub bound_s: f64,
+    /// `took_s` over `bound_s`; zero if there is no bound.
+    pub over_bound: f64,
+    /// How long it took on the clock on the wall, in seconds, if somebody measured it.
+    pub wall_s: f64,
+    /// The most memory that the process had, in bytes, if somebody measured it.
+    pub peak_rss_bytes: u64,
+    /// How often each kind of trouble happened.
+    pub fired: BTreeMap<&'static str, u64>,
+    /// Whether something was that must not be.
+    pub failed: bool,
+    /// What.
+    pub failures: Vec<String>,
+}
+
+/// Looks on while a run goes on.
+pub trait Observer {
+    /// A machine was told something.
+    fn on_logged(&mut self, logged: &Logged);
+}
+
+/// Carries a plan out. With an observer it is slower, and the same.
+pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
+    swarm::Run::new(plan).finish(observer)
+}

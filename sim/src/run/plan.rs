@@ -130,7 +130,7 @@ pub enum Choking {
 }
 
 /// Something that goes wrong, or is mended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A host goes down.
     Crash(usize, Crash),

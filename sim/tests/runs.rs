@@ -1,0 +1,173 @@
+//! Plans made by hand, carried out: what a run must find, and what it must not.
+
+use teem_core::session::Config;
+use teem_core::time::Duration;
+use teem_sim::net::{Access, Fidelity, Spread};
+use teem_sim::run::{
+    Choking, Failure, Family, Fault, HostPlan, Leaves, Outcome, PickOrder, Plan, Preload, Role, run,
+};
+use teem_sim::storage::{Crash, JobKind, Profile};
+use teem_sim::time::Nanos;
+
+fn seconds(seconds: u64) -> Nanos {
+    Nanos::ZERO + Duration::from_secs(seconds)
+}
+
+fn host(preload: Preload) -> HostPlan {
+    HostPlan {
+        role: Role::Peer,
+        access: Access {
+            up_bytes_per_s: Some(500_000),
+            down_bytes_per_s: Some(2_000_000),
+            latency: Spread::Uniform(Duration::from_millis(5), Duration::from_millis(20)),
+            ..Access::PERFECT
+        },
+        arrives: Nanos::ZERO,
+        leaves: Leaves::Never,
+        preload,
+        disk: Profile::INSTANT,
+        config: Config { upload_slots: 4, ..Config::default() },
+        order: PickOrder::RarestFirst,
+        choking: Choking::Default,
+    }
+}
+
+/// A seeder and some leechers, 4 MiB in 64 pieces.
+fn plan(leechers: usize, seed: u64) -> Plan {
+    let mut hosts = vec![host(Preload::Everything)];
+    hosts.resize(leechers + 1, host(Preload::Nothing));
+    Plan {
+        scenario: "by hand".into(),
+        seed,
+        fidelity: Fidelity::Flow,
+        between: Duration::from_millis(5),
+        distances: Vec::new(),
+        content_len: 4 << 20,
+        piece_len: 64 << 10,
+        hosts,
+        degree: 20,
+        faults: Vec::new(),
+        families: Vec::new(),
+        healed_at: Nanos::ZERO,
+        bound_permille: 3_000,
+        slack: Duration::from_secs(60),
+        ends_at: None,
+        must_fail: false,
+    }
+}
+
+fn sound(outcome: &Outcome) {
+    assert_eq!(outcome.failures, [], "{:?}", outcome.summary);
+}
+
+#[test]
+fn a_plain_swarm_is_complete_within_a_multiple_of_the_bound() {
+    for fidelity in [Fidelity::Message, Fidelity::Flow] {
+        let outcome = run(Plan { fidelity, ..plan(20, 1) }, None);
+        sound(&outcome);
+        assert_eq!(outcome.summary.complete, 21);
+        assert!(outcome.summary.blocks >= 20 * 256);
+        assert!(outcome.summary.bound_s >= if fidelity == Fidelity::Flow { 8.0 } else { 0.0 });
+    }
+}
+
+#[test]
+fn the_same_plan_gives_the_same_digests_and_another_seed_others() {
+    let digests = |seed| run(plan(10, seed), None).host_digests;
+    assert_eq!(digests(1), digests(1));
+    assert_ne!(digests(1), digests(2));
+}
+
+#[test]
+fn an_unrelated_host_shifts_no_digest_of_the_others() {
+    let alone = run(plan(10, 3), None);
+    let mut more = plan(10, 3);
+    // It comes when all is over for the others, and nobody is told of it.
+    more.hosts.push(HostPlan { role: Role::Tracker, ..host(Preload::Nothing) });
+    more.hosts.push(HostPlan { arrives: seconds(50_000), ..host(Preload::Nothing) });
+    more.hosts[12].leaves = Leaves::At(seconds(50_000));
+    let ends_at = Some(seconds(100));
+    let alone_longer = run(Plan { ends_at, ..plan(10, 3) }, None);
+    more.ends_at = ends_at;
+    more.hosts.remove(11);
+    let together = run(more, None);
+    sound(&alone);
+    assert_eq!(together.host_digests[..11], alone_longer.host_digests[..]);
+}
+
+#[test]
+fn crashes_of_both_kinds_are_survived_with_what_was_durable() {
+    for (seed, how) in [(1, Crash::Process), (2, Crash::Power), (3, Crash::Power)] {
+        let mut plan = plan(12, seed);
+        for (number, victim) in [1, 4, 7].into_iter().enumerate() {
+            let at = 3 + 2 * number as u64;
+            plan.faults.push((seconds(at), Fault::Crash(victim, how)));
+            plan.faults.push((seconds(at + 6), Fault::Restart(victim)));
+        }
+        plan.healed_at = seconds(20);
+        plan.slack = Duration::from_mins(5);
+        plan.families.push(if how == Crash::Power { Family::Power } else { Family::Crash });
+        let outcome = run(plan, None);
+        sound(&outcome);
+        assert_eq!(outcome.summary.complete, 13);
+    }
+}
+
+#[test]
+fn a_partition_holds_streams_up_and_everybody_gets_on_when_it_heals() {
+    let mut plan = plan(12, 4);
+    for (number, host) in plan.hosts.iter_mut().enumerate() {
+        host.access.groups = 1 << (number % 2);
+    }
+    plan.faults = vec![
+        (seconds(3), Fault::Cut(1, 2)),
+        (seconds(3), Fault::Cut(2, 1)),
+        (seconds(40), Fault::Heal),
+    ];
+    plan.healed_at = seconds(41);
+    plan.slack = Duration::from_mins(5);
+    plan.families = vec![Family::Partition];
+    let outcome = run(plan, None);
+    sound(&outcome);
+    assert!(outcome.summary.virtual_s > 40.0);
+}
+
+#[test]
+fn pauses_moves_and_slow_disks_are_survived() {
+    let mut plan = plan(12, 5);
+    plan.faults = vec![
+        (seconds(2), Fault::Pause(3)),
+        (seconds(8), Fault::Resume(3)),
+        (seconds(4), Fault::Move(5)),
+        (seconds(1), Fault::DiskSlow(6, 50, seconds(10))),
+        (seconds(1), Fault::DiskErrors(7, JobKind::Write, 300_000)),
+        (seconds(1), Fault::DiskRoom(8, Some(1 << 20))),
+    ];
+    for host in [6, 7, 8] {
+        plan.hosts[host].disk = Profile::SSD;
+    }
+    plan.healed_at = seconds(15);
+    plan.slack = Duration::from_mins(5);
+    plan.families =
+        vec![Family::Pause, Family::Move, Family::DiskSlow, Family::DiskErrors, Family::DiskFull];
+    sound(&run(plan, None));
+}
+
+#[test]
+fn what_cannot_be_is_noticed() {
+    // Nobody can beat half the bound.
+    let mut plan = plan(5, 6);
+    plan.bound_permille = 500;
+    plan.slack = Duration::ZERO;
+    let outcome = run(plan, None);
+    assert!(outcome.summary.failed);
+    assert!(outcome.failures.iter().all(|failure| matches!(failure, Failure::Incomplete { .. })));
+}
+
+#[test]
+fn trouble_that_never_comes_is_a_failure() {
+    let mut plan = plan(3, 7);
+    plan.families = vec![Family::Crash];
+    let outcome = run(plan, None);
+    assert_eq!(outcome.failures, [Failure::NeverFired(Family::Crash)]);
+}
