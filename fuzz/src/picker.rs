@@ -6,7 +6,7 @@ use teem_core::ids::{Key, PieceIndex, StreamId};
 use teem_core::rng::Seed;
 use teem_core::torrent::picker::{
     BlockId, END_GAME_REQUESTS_MAX, Layout, PickOptions, Picker, PieceState, Pieces, Priority,
-    Received,
+    Received, Standing,
 };
 
 use crate::script::Script;
@@ -158,6 +158,8 @@ fn come_and_go(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, 
     }
 }
 
+const STANDINGS: [Standing; 3] = [Standing::Proven, Standing::New, Standing::Doubtful];
+
 fn pick(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, slot: usize) {
     let Some(words) = model.peers[slot] else { return };
     let choice = script.byte();
@@ -167,6 +169,7 @@ fn pick(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, slot: u
         exclusive: choice & 4 != 0,
         common_first: choice & 8 != 0,
         end_game: choice & 16 != 0,
+        standing: STANDINGS[usize::from(choice >> 5) % STANDINGS.len()],
     };
     let count = script.below(12);
     let mut picks = Vec::new();
@@ -181,7 +184,9 @@ fn pick(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, slot: u
         assert!(model.is_wanted(piece), "it is wanted");
         assert!(id.block < Model::blocks(piece) && !model.here.contains(&id), "it is missing");
         let others = model.asked.iter().filter(|(asked, _)| *asked == id).count();
-        assert!(others == 0 || how.end_game && others < END_GAME_REQUESTS_MAX);
+        // Each standing has places of its own beside those of the lesser ones.
+        let others_max = END_GAME_REQUESTS_MAX * (1 + how.standing as usize);
+        assert!(others == 0 || how.end_game && others < others_max);
         assert!(model.asked.insert((id, peer(slot))), "not asked for twice");
     }
 }

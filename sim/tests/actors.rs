@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::StreamError;
+use teem_core::peer::{CloseReason, Misbehaviour};
 use teem_core::rng::Seed;
 use teem_core::session::{Command, Config, Event};
 use teem_core::time::Duration;
@@ -505,4 +506,145 @@ fn a_lying_tracker_costs_at_most_a_quarter_more_and_is_not_asked_more_often() {
         assert!(endless <= 600 * 1024 * 1024, "{endless} bytes");
     }
     assert_eq!(lies.len(), 9);
+}
+
+/// How a puppet keeps back what it claims to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    /// It says nothing.
+    Silent,
+    /// It rejects.
+    Rejects,
+    /// It chokes, rejects, and unchokes again.
+    Chokes,
+}
+
+/// Answers, on the first connection of each of these, what it was asked for since the last time.
+fn refuse_all(swarm: &mut Swarm, hosts: &[HostId], how: Keeps, refused: &mut [usize]) {
+    for (host, refused) in hosts.iter().zip(refused) {
+        let requests = requests_to(swarm, *host);
+        if how == Keeps::Silent || requests.len() == *refused {
+            *refused = requests.len();
+            continue;
+        }
+        if how == Keeps::Chokes {
+            Puppet::on_mut(swarm, *host).send(Conn(0), &Message::Choke);
+        }
+        for request in &requests[*refused..] {
+            Puppet::on_mut(swarm, *host).send(Conn(0), &Message::Reject(*request));
+            *refused += 1;
+        }
+        if how == Keeps::Chokes {
+            Puppet::on_mut(swarm, *host).send(Conn(0), &Message::Unchoke);
+        }
+    }
+}
+
+fn requests_to(swarm: &Swarm, host: HostId) -> Vec<BlockRequest> {
+    let messages = Puppet::on(swarm, host).messages(Conn(0));
+    messages
+        .filter_map(|message| match message {
+            Message::Request(block) => Some(*block),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A leecher with some who claim everything and unchoke it.
+fn leecher_among_puppets(swarm: &mut Swarm, puppets: usize) -> (HostId, Vec<HostId>) {
+    let leecher = swarm.leecher(Config::default());
+    let puppets: Vec<HostId> = (0..puppets)
+        .map(|at| add_puppet(swarm, |config| config.peer_id.0[19] = at as u8))
+        .collect();
+    swarm.introduce(leecher, &puppets);
+    for host in &puppets {
+        assert!(swarm.run(5, |swarm| Puppet::on(swarm, *host).handshake(Conn(0)).is_some()));
+        let puppet = Puppet::on_mut(swarm, *host);
+        puppet.send(Conn(0), &Message::HaveAll);
+        puppet.send(Conn(0), &Message::Unchoke);
+    }
+    (leecher, puppets)
+}
+
+#[test]
+fn peers_that_keep_a_block_back_do_not_keep_it_from_one_that_gives_it() {
+    // Nobody has delivered anything yet: three at a time are waited for until they are snubbed.
+    for (how, seconds_max) in [(Keeps::Rejects, 5), (Keeps::Chokes, 5), (Keeps::Silent, 45)] {
+        let (took, refused) = fetch_past(how);
+        assert!(took <= Duration::from_secs(seconds_max), "{how:?}: {took:?}, {refused:?}");
+        assert!(how == Keeps::Chokes || refused.iter().all(|n| *n < 10), "{how:?}: {refused:?}");
+    }
+}
+
+/// Fetches one block past six who keep it back, from a seeder that comes later. Returns how long
+/// that took, and how often each was asked.
+fn fetch_past(how: Keeps) -> (Duration, Vec<usize>) {
+    let mut swarm = Swarm::new(BLOCK_LEN as usize, PIECE_LEN, 7);
+    let (leecher, liars) = leecher_among_puppets(&mut swarm, 6);
+    let mut refused = vec![0; liars.len()];
+    // All of them are at it before somebody comes who has the block.
+    assert!(swarm.run(5, |swarm| {
+        liars.iter().filter(|host| !requests_to(swarm, **host).is_empty()).count() >= 3
+    }));
+    let seeder = swarm.seeder(Config::default());
+    swarm.introduce(leecher, &[seeder]);
+    let start = swarm.now();
+    while !swarm.is_complete(leecher) {
+        refuse_all(&mut swarm, &liars, how, &mut refused);
+        assert!(swarm.now().saturating_since(start) < Duration::from_mins(1), "{refused:?}");
+        swarm.run(1, |swarm| {
+            let asked =
+                |(host, refused): (&HostId, &usize)| requests_to(swarm, *host).len() > *refused;
+            swarm.is_complete(leecher) || liars.iter().zip(&refused).any(asked)
+        });
+    }
+    (swarm.now().saturating_since(start), refused)
+}
+
+#[test]
+fn a_peer_that_only_refuses_is_asked_ever_more_rarely_and_closed_when_there_are_others() {
+    let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 8);
+    let (leecher, hosts) = leecher_among_puppets(&mut swarm, 2);
+    let [liar, slow] = hosts[..] else { unreachable!("two of them") };
+    let closed = |event: &Event| {
+        let why = CloseReason::Misbehaved(Misbehaviour::EndlessRefusals);
+        matches!(event, Event::PeerClosed { address: who, reason, .. }
+            if *who == address(liar) && *reason == why)
+    };
+    let mut refused = [0];
+    let mut given = 0;
+    let start = swarm.now();
+    while swarm.count(leecher, closed) == 0 {
+        refuse_all(&mut swarm, &[liar], Keeps::Rejects, &mut refused);
+        // The other one is slow, and never idle.
+        let asked = requests_to(&swarm, slow);
+        if swarm.now().saturating_since(start).as_secs() / 4 > given as u64 {
+            let BlockRequest { piece, begin, length } = asked[given];
+            let from = (piece.0 * PIECE_LEN + begin) as usize;
+            let block = swarm.content().slice(from..from + length as usize).into();
+            let message = Message::Piece { piece, begin, block };
+            Puppet::on_mut(&mut swarm, slow).send(Conn(0), &message);
+            given += 1;
+        }
+        assert!(swarm.now().saturating_since(start) < Duration::from_secs(150), "{refused:?}");
+        swarm.run(1, |swarm| requests_to(swarm, liar).len() > refused[0]);
+    }
+    let took = swarm.now().saturating_since(start).as_secs();
+    assert!((60..80).contains(&took), "{took} s");
+    assert!((14..20).contains(&refused[0]), "{refused:?}");
+    assert!(Puppet::on(&swarm, slow).is_open(Conn(0)));
+}
+
+#[test]
+fn rejects_that_follow_a_choke_are_not_held_against_a_peer() {
+    let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 9);
+    let (leecher, hosts) = leecher_among_puppets(&mut swarm, 1);
+    let host = hosts[0];
+    let mut refused = [0];
+    for _ in 0..20 {
+        let asked = |swarm: &Swarm| requests_to(swarm, host).len() > refused[0];
+        assert!(swarm.run(1, asked), "asked at once after the unchoke");
+        refuse_all(&mut swarm, &hosts, Keeps::Chokes, &mut refused);
+    }
+    assert_eq!(swarm.session(leecher).stats().snubs, 0);
 }

@@ -50,7 +50,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         families: Vec::new(),
         healed_at: Nanos::ZERO,
         bound_permille: 3_000,
-        slack: Duration::from_secs(60),
+        slack: Duration::from_mins(1),
         ends_at: None,
         must_fail: false,
     }

@@ -13,11 +13,14 @@
 mod allowed;
 mod pipeline;
 mod reason;
+mod refusals;
 mod uploads;
 
 pub(crate) use allowed::{ALLOWED_MAX, Allowed, allowed_set};
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
+pub(crate) use refusals::Refusals;
+pub use refusals::{REFUSALS_MAX, REFUSALS_TOLERATED};
 pub(crate) use uploads::{
     INVALID_MAX, OVERFLOW_MAX, QUEUE_MAX as REQUESTS_MAX, REQUEST_LEN_MAX, Run, Uploads,
 };
@@ -29,7 +32,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
 use crate::rate::Rate;
 use crate::time::{Duration, Instant};
-use crate::torrent::picker::Pieces;
+use crate::torrent::picker::{Pieces, Standing};
 use crate::wire::{Decoder, HandshakeParser, Reserved};
 
 /// How long a connection may take to come up and shake hands.
@@ -140,6 +143,9 @@ pub(crate) struct Peer {
     /// A piece that makes it interesting; see `Picker::interesting_piece`.
     pub(crate) wanted_piece: Option<u32>,
     pub(crate) snubbed: bool,
+    pub(crate) standing: Standing,
+    /// It delivered something that we asked for since it last unchoked us.
+    pub(crate) delivers: bool,
     /// Took part in a piece that turned out wrong: fetches whole pieces on its own for now.
     pub(crate) suspect: bool,
     /// It will never want anything of us (BEP 21).
@@ -149,6 +155,8 @@ pub(crate) struct Peer {
     pub(crate) uploads: Option<Box<Uploads>>,
     /// Pieces that it lets us ask for while it chokes us (BEP 6).
     pub(crate) allowed: Option<Box<Allowed>>,
+    /// What it refused while it did not choke us.
+    pub(crate) refusals: Option<Box<Refusals>>,
     /// Name and version that it gives itself (BEP 10).
     pub(crate) client: Option<Box<str>>,
     /// Requests that it allows to be outstanding (BEP 10, `reqq`).
@@ -203,11 +211,14 @@ impl Peer {
             we_are_interested: false,
             wanted_piece: None,
             snubbed: false,
+            standing: Standing::New,
+            delivers: false,
             suspect: false,
             upload_only: false,
             pipeline: None,
             uploads: None,
             allowed: None,
+            refusals: None,
             client: None,
             request_queue: REQUEST_QUEUE_DEFAULT,
             received: Rate::new(now),

@@ -75,6 +75,17 @@ impl Pipeline {
         self.take(block).is_some()
     }
 
+    /// The peer will not answer a request, though it could: it is asked for no more than what is
+    /// left until an answer comes. Returns whether we asked for it.
+    pub(crate) fn refused(&mut self, block: BlockId) -> bool {
+        let asked = self.withdrawn(block);
+        if asked {
+            self.depth = self.requests.len().max(1);
+            self.slow_start = true;
+        }
+        asked
+    }
+
     /// All requests, given up.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = BlockId> + '_ {
         self.requests.drain(..).map(|outstanding| outstanding.block)
@@ -131,6 +142,21 @@ mod tests {
             assert!(pipeline.answered(block(answered), now, rate));
         }
         pipeline.depth()
+    }
+
+    #[test]
+    fn a_peer_that_refuses_is_asked_for_no_more_than_what_it_has_accepted() {
+        let mut pipeline = Pipeline::new();
+        for index in 0..DEPTH_MIN as u32 {
+            pipeline.push(block(index), Instant::ORIGIN);
+        }
+        assert!(pipeline.refused(block(0)) && pipeline.refused(block(1)));
+        assert!(!pipeline.refused(block(1)), "it was not asked for that any more");
+        assert_eq!(pipeline.room(250), 0);
+        assert!(pipeline.answered(block(2), Instant::ORIGIN, 0));
+        assert!(pipeline.room(250) > 0, "an answer opens it again");
+        assert!(pipeline.refused(block(3)));
+        assert_eq!((pipeline.len(), pipeline.room(250)), (0, 1));
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub enum Misbehaviour {
     /// It asked for the torrent many times over.
     #[error("asked for the same data again and again")]
     EndlessRequests,
+    /// It claims to have pieces, and refused every block that it was asked for.
+    #[error("refused what it claims to have")]
+    EndlessRefusals,
 }
 
 /// Why two peers that both behave do not keep a connection.

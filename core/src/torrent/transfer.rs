@@ -1,6 +1,6 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
-use super::picker::{BlockId, PickOptions, Picker, Pieces, Received};
+use super::picker::{BlockId, PickOptions, Picker, Pieces, Received, Standing};
 use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
@@ -8,7 +8,7 @@ use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
 use crate::peer::{
     ALLOWED_MAX, BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT,
-    Peer, Pipeline, REQUEST_TIMEOUT, Refusal, Uploads,
+    Peer, Pipeline, REQUEST_TIMEOUT, Refusal, Refusals, Uploads,
 };
 use crate::session::Event;
 use crate::session::cx::Cx;
@@ -97,6 +97,11 @@ impl Torrent {
             | Message::Unknown { .. } => {}
             Message::AllowedFast(piece) => self.on_allowed_fast(id, piece, streams, cx)?,
             Message::Choke => {
+                // It is as good as before once it delivers. Until then one that does nothing but
+                // unchoke and choke us keeps nothing from others.
+                if !peer.choking_us && peer.outstanding() > 0 && !peer.delivers {
+                    peer.standing = Standing::Doubtful;
+                }
                 peer.choking_us = true;
                 // With the Fast extension each request is rejected by itself (BEP 6).
                 if !fast {
@@ -107,6 +112,9 @@ impl Torrent {
                 }
             }
             Message::Unchoke => {
+                if peer.choking_us {
+                    peer.delivers = false;
+                }
                 peer.choking_us = false;
                 self.fill(id, streams, cx);
             }
@@ -143,7 +151,7 @@ impl Torrent {
             }
             Message::Cancel(request) => Self::on_cancel(id, request, streams, cx),
             Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
-            Message::Reject(request) => self.on_reject(id, request, streams, cx),
+            Message::Reject(request) => self.on_reject(id, request, streams, cx)?,
             Message::Extended { id: extension, payload } => {
                 self.on_extended(id, extension, &payload, streams, cx)?;
             }
@@ -325,8 +333,15 @@ impl Torrent {
 
     // Fetching.
 
-    /// Asks a peer for as many blocks as it should have outstanding.
+    /// Asks a peer for as many blocks as it should have outstanding. One that is snubbed waits for
+    /// its turn, which comes after everybody else's.
     pub(crate) fn fill(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        if streams.peer(id).is_some_and(|peer| !peer.snubbed) {
+            self.ask(id, streams, cx);
+        }
+    }
+
+    fn ask(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
@@ -341,6 +356,10 @@ impl Torrent {
         } else {
             None
         };
+        if peer.refusals.as_ref().is_some_and(|refusals| refusals.is_pause(now)) {
+            return;
+        }
+        let refused = peer.refusals.as_ref().map(|refusals| refusals.pieces(now));
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
@@ -359,6 +378,7 @@ impl Torrent {
         let how = PickOptions {
             exclusive: peer.suspect || self.blame.is_suspect(peer.address.ip()),
             end_game: !peer.snubbed,
+            standing: peer.standing,
             ..PickOptions::fast(lanes as usize)
         };
         let mut picked = core::mem::take(&mut self.picked);
@@ -367,6 +387,7 @@ impl Torrent {
             Some(only) => Pieces::Words(only.words()),
             None => peer.have.pieces(),
         };
+        let pieces = pieces.except(refused.as_deref().unwrap_or_default());
         self.picker.pick(id, pieces, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
@@ -405,14 +426,20 @@ impl Torrent {
         Some(pieces).filter(|pieces| !pieces.none())
     }
 
-    /// Offers free blocks to every peer that could take some.
+    /// Offers free blocks to every peer that could take some, those that are known not to deliver
+    /// last.
     pub(super) fn refill(&mut self, streams: &mut Streams, cx: &mut Cx) {
         self.rounds.refill = cx.now() + REFILL_EVERY;
         if self.picker.is_finished() {
             return;
         }
-        for at in 0..self.peers.len() {
-            self.fill(self.peers[at], streams, cx);
+        for snubbed in [false, true] {
+            for at in 0..self.peers.len() {
+                let id = self.peers[at];
+                if streams.peer(id).is_some_and(|peer| peer.snubbed == snubbed) {
+                    self.ask(id, streams, cx);
+                }
+            }
         }
     }
 
@@ -441,6 +468,11 @@ impl Torrent {
             // Only what answers us counts: others send what nobody asked for.
             peer.last_block = now;
             peer.snubbed = false;
+            peer.standing = Standing::Proven;
+            peer.delivers = true;
+            if peer.refusals.as_mut().is_some_and(|refusals| refusals.delivered(piece, now)) {
+                peer.refusals = None;
+            }
             cx.memory.unrequest(len as u32);
         } else {
             peer.count_unrequested(len)?;
@@ -493,26 +525,61 @@ impl Torrent {
         request: BlockRequest,
         streams: &mut Streams,
         cx: &mut Cx,
-    ) {
-        let Some(peer) = streams.peer_mut(id) else { return };
+    ) -> Result<(), CloseReason> {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         let layout = self.picker.layout();
         let Some(block) = layout.block_at(request.piece, request.begin, request.length) else {
-            return;
+            return Ok(());
         };
-        let Some(pipeline) = &mut peer.pipeline else { return };
-        if pipeline.withdrawn(block) {
-            let idle = peer.choking_us && pipeline.len() == 0;
-            // Allowed or not: it will not have it.
-            if let Some(allowed) = peer.allowed.as_mut().filter(|_| peer.choking_us) {
-                allowed.retain(|(piece, _)| *piece != request.piece);
-            }
-            cx.memory.unrequest(request.length);
-            self.picker.abort(block, id);
+        let Some(pipeline) = &mut peer.pipeline else { return Ok(()) };
+        // After a choke everything is rejected (BEP 6), which says nothing of the peer.
+        let refused = !peer.choking_us;
+        let asked = if refused { pipeline.refused(block) } else { pipeline.withdrawn(block) };
+        if !asked {
+            return Ok(());
+        }
+        let idle = pipeline.len() == 0;
+        // Allowed or not: it will not have it.
+        if let Some(allowed) = peer.allowed.as_mut().filter(|_| !refused) {
+            allowed.retain(|(piece, _)| *piece != request.piece);
+        }
+        cx.memory.unrequest(request.length);
+        self.picker.abort(block, id);
+        self.offer_freed(cx);
+        if !refused {
             if idle {
                 self.picker.forget_peer(id);
             }
-            self.offer_freed(cx);
+            return Ok(());
         }
+        let refusals = peer.refusals.get_or_insert_with(|| Refusals::new(now).into());
+        refusals.refused(block.piece, now);
+        if !peer.delivers {
+            peer.standing = Standing::Doubtful;
+        }
+        // What it may still deliver is waited for.
+        if idle && refusals.is_snubbing() {
+            let hopeless = refusals.is_hopeless();
+            if !peer.snubbed {
+                peer.snubbed = true;
+                cx.stats.snubs += 1;
+            }
+            peer.standing = Standing::Doubtful;
+            self.picker.forget_peer(id);
+            if hopeless && self.is_served_by_others(id, streams) {
+                return Err(Misbehaviour::EndlessRefusals.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody else has something for us and is not known to keep it back.
+    fn is_served_by_others(&self, id: StreamId, streams: &Streams) -> bool {
+        self.peers.iter().filter(|other| **other != id).any(|other| {
+            let peer = streams.peer(*other);
+            peer.is_some_and(|peer| peer.is_open() && peer.we_are_interested && !peer.snubbed)
+        })
     }
 
     /// Takes all requests back from a peer that will not answer them, and tells it so if it does
@@ -560,6 +627,7 @@ impl Torrent {
             return Err(LimitReached::Inactivity.into());
         }
         if peer.outstanding() > 0 && now >= peer.last_block + REQUEST_TIMEOUT {
+            peer.standing = Standing::Doubtful;
             if !peer.snubbed {
                 peer.snubbed = true;
                 cx.stats.snubs += 1;

@@ -177,6 +177,9 @@ impl Parcel {
     }
 }
 
+/// Bytes of a part that travel together at most, so that a large one arrives bit by bit.
+const PART_MAX: usize = 16 * 1024;
+
 /// Cuts what a machine sent into parcels of at least `least` bytes, but for the last.
 pub(super) fn parcels(
     parts: impl Iterator<Item = Bytes>,
@@ -184,11 +187,14 @@ pub(super) fn parcels(
     mut each: impl FnMut(Parcel),
 ) {
     let mut parcel = Parcel::mark(Mark::Nothing);
-    for part in parts {
-        parcel.len += part.len() as u32;
-        parcel.parts.push(part);
-        if parcel.len >= least {
-            each(std::mem::replace(&mut parcel, Parcel::mark(Mark::Nothing)));
+    for mut part in parts {
+        while !part.is_empty() {
+            let some = part.split_to(part.len().min(PART_MAX));
+            parcel.len += some.len() as u32;
+            parcel.parts.push(some);
+            if parcel.len >= least {
+                each(std::mem::replace(&mut parcel, Parcel::mark(Mark::Nothing)));
+            }
         }
     }
     if parcel.len > 0 {

@@ -16,9 +16,22 @@ pub enum Pieces<'a> {
     ///
     /// [bitfield on the wire]: https://www.bittorrent.org/beps/bep_0003.html
     Words(&'a [u64]),
+    /// These words, or everything, but for a few pieces: what a peer has and is not to be asked
+    /// for now. Looking at a word costs a look at each of the few.
+    Except(Option<&'a [u64]>, &'a [u32]),
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
+    /// These without a few, which take the place of any few before.
+    #[must_use]
+    pub const fn except(self, few: &'a [u32]) -> Self {
+        match self {
+            _ if few.is_empty() => self,
+            Self::All | Self::Except(None, _) => Self::Except(None, few),
+            Self::Words(words) | Self::Except(Some(words), _) => Self::Except(Some(words), few),
+        }
+    }
+
     /// Whether this piece is among them.
     pub fn contains(self, piece: u32) -> bool {
         self.word((piece / WORD) as usize) & bit(piece) != 0
@@ -28,6 +41,11 @@ impl Pieces<'_> {
         match self {
             Self::All => u64::MAX,
             Self::Words(words) => words.get(at).copied().unwrap_or(0),
+            Self::Except(words, few) => {
+                let all = words.map_or(u64::MAX, |words| words.get(at).copied().unwrap_or(0));
+                let here = few.iter().filter(|piece| (**piece / WORD) as usize == at);
+                here.fold(all, |word, piece| word & !bit(*piece))
+            }
         }
     }
 }
@@ -137,6 +155,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_few_pieces_are_left_out_and_all_others_stay() {
+        let words = [u64::MAX, 1 << 63];
+        let few = [0, 63, 64, 1_000];
+        for pieces in [Pieces::All, Pieces::Words(&words)] {
+            for piece in 0..2_000 {
+                let expected = pieces.contains(piece) && !few.contains(&piece);
+                assert_eq!(pieces.except(&few).contains(piece), expected, "{piece}");
+            }
+            assert!(pieces.except(&few).except(&[]).contains(1));
+        }
+    }
 
     proptest! {
         #[test]

@@ -9,7 +9,8 @@
 //! and new ones rarest first (BEP 3, "rarest first"), with ties broken by a seeded shuffle. The
 //! first pieces of a newcomer are random, so that it soon has something to trade. When every
 //! wanted block was asked for, blocks are asked of further peers, and the first to arrive cancels
-//! the rest: the end game.
+//! the rest: the end game. Few peers are asked for the same block, and those that are
+//! not known to deliver are not counted against one that is.
 //!
 //! What an operation costs, with `n` pieces and `w` the spread between the rarest and the most
 //! common piece (at most the number of peers):
@@ -80,7 +81,7 @@ use self::open::{Block, OpenPiece};
 pub use self::order::{Candidate, Order, PieceOrder};
 pub use self::select::{
     END_GAME_REQUESTS_MAX, END_GAME_SCAN_MAX, LANES_MAX, PickOptions, RANDOM_FIRST_PIECES,
-    SAMPLE_MAX, SCAN_MAX,
+    SAMPLE_MAX, SCAN_MAX, Standing,
 };
 use crate::ids::{PieceIndex, StreamId};
 use crate::rng::Rng;
@@ -267,7 +268,7 @@ impl Picker {
                 self.raise_all();
                 self.each(pieces, false, Self::lower);
             }
-            Pieces::Words(_) => self.each(pieces, true, Self::raise),
+            Pieces::Words(_) | Pieces::Except(..) => self.each(pieces, true, Self::raise),
         }
     }
 
@@ -283,7 +284,7 @@ impl Picker {
                 self.each(pieces, false, Self::raise);
                 self.lower_all();
             }
-            Pieces::Words(_) => self.each(pieces, true, Self::lower),
+            Pieces::Words(_) | Pieces::Except(..) => self.each(pieces, true, Self::lower),
         }
     }
 
@@ -475,7 +476,8 @@ impl Picker {
 
     /// A peer was asked for a block that [`pick`](Self::pick) did not choose. Returns false, and
     /// changes nothing, if it is here or unwanted, if that peer was asked already, or
-    /// [`END_GAME_REQUESTS_MAX`] peers were.
+    /// [`END_GAME_REQUESTS_MAX`] proven peers were. The peer counts as
+    /// [proven](Standing::Proven).
     pub fn requested(&mut self, id: BlockId, peer: StreamId) -> bool {
         if !self.may_fetch(id) {
             return false;
@@ -484,15 +486,15 @@ impl Picker {
         let open = self.open_piece_mut(id.piece.0);
         match open.blocks[id.block as usize] {
             Block::Free => {
-                open.request(id.block, peer);
+                open.request(id.block, peer, Standing::Proven);
                 self.sync_loose(id.piece.0);
                 true
             }
             Block::Requested(_) => {
-                let (count, asked) = open.requesters(id.block, peer);
-                let more = !asked && count < END_GAME_REQUESTS_MAX;
+                let rivals = open.rivals(id.block, peer, Standing::Proven);
+                let more = rivals.is_some_and(|rivals| rivals < END_GAME_REQUESTS_MAX);
                 if more {
-                    open.extra.push((id.block, peer));
+                    open.request_too(id.block, peer, Standing::Proven);
                 }
                 more
             }

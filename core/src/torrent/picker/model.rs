@@ -17,8 +17,25 @@ const TOTAL: u64 = 11 * 40_000 + 20_000;
 #[derive(Clone, Default)]
 struct ModelBlock {
     asked: Vec<StreamId>,
+    /// What each of them was then.
+    standing: Vec<(StreamId, Standing)>,
     here: bool,
     sender: Option<StreamId>,
+}
+
+impl ModelBlock {
+    fn ask(&mut self, peer: StreamId, standing: Standing) {
+        self.asked.push(peer);
+        self.standing.retain(|(by, _)| *by != peer);
+        self.standing.push((peer, standing));
+    }
+
+    /// How many of this standing or better were asked.
+    fn rivals(&self, standing: Standing) -> usize {
+        let better =
+            |(by, its): &&(StreamId, Standing)| *its >= standing && self.asked.contains(by);
+        self.standing.iter().filter(better).count()
+    }
 }
 
 #[derive(Clone)]
@@ -190,14 +207,20 @@ fn words() -> impl Strategy<Value = u64> {
     prop_oneof![2 => Just(all), 1 => Just(u64::MAX), 4 => any::<u64>(), 1 => Just(0)]
 }
 
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![1 => Just(Standing::Doubtful), 1 => Just(Standing::New), 2 => Just(Standing::Proven)]
+}
+
 fn options() -> impl Strategy<Value = PickOptions> {
-    (0..5_usize, 0..4_u32, prop::bool::weighted(0.1), any::<bool>(), any::<bool>()).prop_map(
-        |(lanes, run, exclusive, common_first, end_game)| PickOptions {
+    let ways = (any::<bool>(), any::<bool>(), standing());
+    (0..5_usize, 0..4_u32, prop::bool::weighted(0.1), ways).prop_map(
+        |(lanes, run, exclusive, (common_first, end_game, standing))| PickOptions {
             lanes,
             run,
             exclusive,
             common_first,
             end_game,
+            standing,
         },
     )
 }
@@ -306,10 +329,11 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                     assert!(free.iter().all(Vec::is_empty), "the end game comes last");
                     let asked = &model.block(*pick).asked;
                     assert!(!asked.is_empty() && !asked.contains(&id));
-                    assert!(asked.len() < END_GAME_REQUESTS_MAX);
+                    let rivals = model.block(*pick).rivals(how.standing);
+                    assert!(rivals < END_GAME_REQUESTS_MAX);
                 }
                 assert!(!model.block(*pick).here);
-                model.block(*pick).asked.push(id);
+                model.block(*pick).ask(id, how.standing);
             }
             let room = picker.open_pieces().len() < picker.open_limit();
             if !random || how.common_first {
@@ -324,7 +348,7 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
             for pick in picks {
                 assert!(list.contains(&pick.piece));
                 assert!(model.free(pick.piece.0).any(|block| block == pick.block));
-                model.block(pick).asked.push(peer(slot));
+                model.block(pick).ask(peer(slot), Standing::Proven);
             }
         }
         Op::Requested { peer: slot, piece, block } => {
@@ -334,10 +358,10 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                 && model.pieces[piece as usize].state() != PieceState::Full
                 && !model.block(id).here
                 && !model.block(id).asked.contains(&peer(slot))
-                && model.block(id).asked.len() < END_GAME_REQUESTS_MAX;
+                && model.block(id).rivals(Standing::Proven) < END_GAME_REQUESTS_MAX;
             assert_eq!(picker.requested(id, peer(slot)), may);
             if may {
-                model.block(id).asked.push(peer(slot));
+                model.block(id).ask(peer(slot), Standing::Proven);
             }
         }
         Op::Receive(at) => {
@@ -425,7 +449,7 @@ fn arrive(picker: &mut Picker, model: &mut Model, id: BlockId, from: Option<Stre
     } else {
         if !picker.restore(id) {
             if state != PieceState::Have && !here {
-                *model.block(id) = ModelBlock { asked: Vec::new(), here: true, sender: None };
+                *model.block(id) = ModelBlock { here: true, ..ModelBlock::default() };
             }
             return;
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use super::Standing;
 use crate::ids::StreamId;
 
 /// The life of a block.
@@ -37,6 +38,8 @@ pub(super) struct OpenPiece {
     pub(super) blocks: Vec<Block>,
     /// Requests for a block beyond the first: the end game.
     pub(super) extra: Vec<(u32, StreamId)>,
+    /// Those of all requests that are with peers that are less than proven.
+    pub(super) lesser: Vec<(u32, StreamId, Standing)>,
 }
 
 impl OpenPiece {
@@ -54,6 +57,7 @@ impl OpenPiece {
             loose_at: u32::MAX,
             blocks: vec![Block::Free; blocks as usize],
             extra: Vec::new(),
+            lesser: Vec::new(),
         }
     }
 
@@ -63,13 +67,18 @@ impl OpenPiece {
     }
 
     /// Asks `peer` for the first free block.
-    pub(super) fn take_next(&mut self, peer: StreamId, steps: &mut u64) -> Option<u32> {
+    pub(super) fn take_next(
+        &mut self,
+        peer: StreamId,
+        standing: Standing,
+        steps: &mut u64,
+    ) -> Option<u32> {
         while let Some(block) = self.blocks.get(self.first_free as usize) {
             *steps += 1;
             let at = self.first_free;
             self.first_free += 1;
             if *block == Block::Free {
-                self.request(at, peer);
+                self.request(at, peer, standing);
                 return Some(at);
             }
         }
@@ -77,28 +86,49 @@ impl OpenPiece {
     }
 
     /// Asks `peer` for a free block.
-    pub(super) fn request(&mut self, block: u32, peer: StreamId) {
+    pub(super) fn request(&mut self, block: u32, peer: StreamId, standing: Standing) {
         self.blocks[block as usize] = Block::Requested(peer);
         self.free -= 1;
         self.requested += 1;
+        if standing < Standing::Proven {
+            self.lesser.push((block, peer, standing));
+        }
     }
 
-    /// How many peers were asked for a block, and whether `peer` is among them.
-    pub(super) fn requesters(&self, block: u32, peer: StreamId) -> (usize, bool) {
-        let Block::Requested(first) = self.blocks[block as usize] else { return (0, false) };
-        let extra = self.extra.iter().filter(|(of, _)| *of == block);
-        extra.fold((1, first == peer), |(count, asked), (_, by)| (count + 1, asked || *by == peer))
+    /// Asks `peer` for a block that others were asked for.
+    pub(super) fn request_too(&mut self, block: u32, peer: StreamId, standing: Standing) {
+        self.extra.push((block, peer));
+        if standing < Standing::Proven {
+            self.lesser.push((block, peer, standing));
+        }
+    }
+
+    /// How many peers of this standing or better were asked for a block; none if `peer` was, or
+    /// nobody.
+    pub(super) fn rivals(&self, block: u32, peer: StreamId, standing: Standing) -> Option<usize> {
+        let Block::Requested(first) = self.blocks[block as usize] else { return None };
+        let mut all = 1;
+        for (_, by) in self.extra.iter().filter(|(of, _)| *of == block) {
+            if *by == peer {
+                return None;
+            }
+            all += 1;
+        }
+        let lesser = self.lesser.iter().filter(|(of, _, its)| *of == block && *its < standing);
+        (first != peer).then(|| all - lesser.count())
     }
 
     /// Takes a request back. Returns whether `peer` was asked at all.
     pub(super) fn abort(&mut self, block: u32, peer: StreamId) -> bool {
         if let Some(at) = self.extra.iter().position(|entry| *entry == (block, peer)) {
             self.extra.remove(at);
+            self.forget_standing(block, peer);
             return true;
         }
         if self.blocks[block as usize] != Block::Requested(peer) {
             return false;
         }
+        self.forget_standing(block, peer);
         if let Some(at) = self.extra.iter().position(|(of, _)| *of == block) {
             let (_, next) = self.extra.remove(at);
             self.blocks[block as usize] = Block::Requested(next);
@@ -135,6 +165,7 @@ impl OpenPiece {
                 cancel.push(first);
                 cancel.extend(self.extra.iter().filter(|(of, _)| *of == block).map(|(_, by)| *by));
                 self.extra.retain(|(of, _)| *of != block);
+                self.lesser.retain(|(of, ..)| *of != block);
                 cancel.retain(|peer| Some(*peer) != sender);
             }
             Block::Received(_) => unreachable!("the caller sorted duplicates out"),
@@ -150,6 +181,12 @@ impl OpenPiece {
         self.received -= 1;
         self.received_bytes -= len;
         self.set_free(block);
+    }
+
+    fn forget_standing(&mut self, block: u32, peer: StreamId) {
+        if let Some(at) = self.lesser.iter().position(|(of, by, _)| (*of, *by) == (block, peer)) {
+            self.lesser.swap_remove(at);
+        }
     }
 
     fn set_free(&mut self, block: u32) {
@@ -174,6 +211,13 @@ impl OpenPiece {
             let first = self.blocks[*block as usize];
             assert!(matches!(first, Block::Requested(by) if by != *peer));
             assert!(!self.extra[..at].contains(&(*block, *peer)), "asked twice");
+        }
+        for (at, (block, peer, standing)) in self.lesser.iter().enumerate() {
+            let first = self.blocks[*block as usize] == Block::Requested(*peer);
+            assert!(first || self.extra.contains(&(*block, *peer)), "asked at all");
+            let before = &self.lesser[..at];
+            assert!(!before.iter().any(|(of, by, _)| (of, by) == (block, peer)), "counted twice");
+            assert!(*standing < Standing::Proven);
         }
         assert!(self.owner.is_some() || !self.exclusive);
     }

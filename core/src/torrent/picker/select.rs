@@ -27,7 +27,7 @@ pub const SAMPLE_MAX: u32 = 4096;
 /// The most pieces that one fast peer has under way side by side.
 pub const LANES_MAX: usize = 16;
 
-/// The most peers that are asked for the same block.
+/// The most peers of a [`Standing`] or better that are asked for the same block.
 pub const END_GAME_REQUESTS_MAX: usize = 3;
 
 /// How many blocks to look at, in one pick, for one to ask another peer for.
@@ -50,12 +50,36 @@ pub struct PickOptions {
     pub common_first: bool,
     /// Ask for blocks that others were asked for, once every wanted block was asked for.
     pub end_game: bool,
+    /// How far the peer is to be relied on. What it was when it was asked counts as long as the
+    /// request.
+    pub standing: Standing,
+}
+
+/// How far a peer is to be relied on for the blocks that it is asked for.
+///
+/// In the end game a peer is asked for a block only while fewer than [`END_GAME_REQUESTS_MAX`] of
+/// its standing or better are: nobody takes a place from somebody who is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// What it was last asked for it did not deliver.
+    Doubtful,
+    /// It was not asked for anything yet, or not long enough ago.
+    New,
+    /// It delivers.
+    Proven,
 }
 
 impl Default for PickOptions {
     /// A slow peer of good repute.
     fn default() -> Self {
-        Self { lanes: 0, run: 16, exclusive: false, common_first: false, end_game: true }
+        Self {
+            lanes: 0,
+            run: 16,
+            exclusive: false,
+            common_first: false,
+            end_game: true,
+            standing: Standing::Proven,
+        }
     }
 }
 
@@ -154,30 +178,30 @@ impl Picker {
                 shared
             } else {
                 for partial in &here[..foreign] {
-                    self.take(partial.piece, peer, goal - out.len(), out);
+                    self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
                 while out.len() < goal && self.has_room() {
                     let Some(piece) = self.next_new(&mut search) else { break };
-                    self.take(piece, peer, goal - out.len(), out);
+                    self.take(piece, peer, goal - out.len(), how.standing, out);
                 }
                 foreign
             };
             if !how.exclusive {
                 for partial in &here[joins..] {
-                    self.take(partial.piece, peer, goal - out.len(), out);
+                    self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
             }
             if out.len() == before
                 && let Some(piece) = self.next_new(&mut search)
             {
                 self.open_for(piece, peer, lanes > 0, how.exclusive);
-                self.take(piece, peer, goal - out.len(), out);
+                self.take(piece, peer, goal - out.len(), how.standing, out);
             }
         }
         partials.clear();
         self.scratch = partials;
         if how.end_game && !any_free && out.len() < goal {
-            self.end_game(peer, pieces, goal, out);
+            self.end_game(peer, pieces, goal, how.standing, out);
         }
         out.len() - before
     }
@@ -205,7 +229,7 @@ impl Picker {
             self.ensure_open(piece.0);
             let open = self.open_piece(piece.0);
             if !open.exclusive || open.owner == Some(peer) {
-                self.take(piece.0, peer, left, out);
+                self.take(piece.0, peer, left, Standing::Proven, out);
             }
         }
         out.len() - before
@@ -300,7 +324,7 @@ impl Picker {
             };
             let piece = own[at];
             let in_run = run - self.open_piece(piece).taken() % run;
-            self.take(piece, peer, (in_run as usize).min(goal - out.len()), out);
+            self.take(piece, peer, (in_run as usize).min(goal - out.len()), how.standing, out);
             if self.open_piece(piece).free == 0 {
                 own.remove(at);
             }
@@ -317,14 +341,21 @@ impl Picker {
     }
 
     /// Asks `peer` for up to `count` free blocks of a piece, which is opened if it must be.
-    fn take(&mut self, piece: u32, peer: StreamId, count: usize, out: &mut Vec<BlockId>) {
+    fn take(
+        &mut self,
+        piece: u32,
+        peer: StreamId,
+        count: usize,
+        standing: Standing,
+        out: &mut Vec<BlockId>,
+    ) {
         if count == 0 {
             return;
         }
         self.ensure_open(piece);
         let open = &mut self.open[self.places.of[piece as usize] as usize];
         for _ in 0..count {
-            let Some(block) = open.take_next(peer, &mut self.places.steps) else { break };
+            let Some(block) = open.take_next(peer, standing, &mut self.places.steps) else { break };
             out.push(BlockId { piece: PieceIndex(piece), block });
         }
         self.sync_loose(piece);
@@ -445,12 +476,14 @@ impl Picker {
         search.found.pop()
     }
 
-    /// Asks `peer` for blocks that others were asked for, those with the fewest requests first.
+    /// Asks `peer` for blocks that others were asked for, those with the fewest requests first. Only
+    /// requests of peers of the same standing or better count.
     fn end_game(
         &mut self,
         peer: StreamId,
         pieces: Pieces<'_>,
         goal: usize,
+        standing: Standing,
         out: &mut Vec<BlockId>,
     ) {
         if self.open.is_empty() {
@@ -458,7 +491,7 @@ impl Picker {
         }
         let mut looks_left = END_GAME_SCAN_MAX;
         let start = self.turn as usize % self.open.len();
-        for requests in 1..END_GAME_REQUESTS_MAX {
+        for requests in usize::from(standing == Standing::Doubtful)..END_GAME_REQUESTS_MAX {
             for at in (start..self.open.len()).chain(0..start) {
                 let (piece, requested) = (self.open[at].piece, self.open[at].requested);
                 self.places.steps += 1;
@@ -470,6 +503,9 @@ impl Picker {
                     continue;
                 }
                 let open = &mut self.open[at];
+                if requests == 0 && open.lesser.is_empty() {
+                    continue;
+                }
                 for block in 0..open.blocks.len() as u32 {
                     if out.len() >= goal || looks_left == 0 {
                         return;
@@ -479,8 +515,8 @@ impl Picker {
                     if !matches!(open.blocks[block as usize], Block::Requested(_)) {
                         continue;
                     }
-                    if open.requesters(block, peer) == (requests, false) {
-                        open.extra.push((block, peer));
+                    if open.rivals(block, peer, standing) == Some(requests) {
+                        open.request_too(block, peer, standing);
                         out.push(BlockId { piece: PieceIndex(piece), block });
                     }
                 }

@@ -378,6 +378,42 @@ fn a_block_is_asked_of_a_bounded_number_of_peers() {
     assert_eq!(asked, END_GAME_REQUESTS_MAX);
 }
 
+fn of(standing: Standing) -> PickOptions {
+    PickOptions { standing, ..PickOptions::default() }
+}
+
+#[test]
+fn nobody_takes_a_place_in_the_end_game_from_a_better_peer() {
+    use Standing::{Doubtful, New, Proven};
+    let mut picker = torrent(1, 1);
+    let asked = |picker: &mut Picker, from: usize, standing: Standing| {
+        (from..from + 10).filter(|by| !pick(picker, *by, 9, &of(standing)).is_empty()).count()
+    };
+    for (at, standing) in [Doubtful, New, Proven].into_iter().enumerate() {
+        assert_eq!(asked(&mut picker, 10 * at, standing), END_GAME_REQUESTS_MAX);
+    }
+    for standing in [Doubtful, New, Proven] {
+        assert_eq!(asked(&mut picker, 30, standing), 0);
+    }
+    // A place is free only for those who may take it.
+    assert!(picker.abort(id(0, 0), peer(0)) && picker.abort(id(0, 0), peer(20)));
+    assert_eq!(asked(&mut picker, 40, Doubtful) + asked(&mut picker, 40, New), 0);
+    assert_eq!(asked(&mut picker, 40, Proven), 1);
+    let Received::Accepted { cancel: mut told, .. } = picker.received(id(0, 0), peer(99)) else {
+        panic!("it was asked for");
+    };
+    told.sort_unstable();
+    assert_eq!(told[..], [1, 2, 10, 11, 12, 21, 22, 40].map(peer));
+}
+
+#[test]
+fn a_block_that_nobody_so_good_was_asked_for_comes_first_in_the_end_game() {
+    let mut picker = torrent(1, 2);
+    assert_eq!(slow(&mut picker, 0, 1), [(0, 0)]);
+    assert_eq!(pick(&mut picker, 1, 1, &of(Standing::New)), [(0, 1)]);
+    assert_eq!(slow(&mut picker, 2, 1), [(0, 1)]);
+}
+
 #[test]
 fn the_end_game_waits_for_blocks_that_only_others_can_give() {
     let mut picker = torrent(2, 1);

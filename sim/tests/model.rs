@@ -1,0 +1,317 @@
+//! The network against closed forms: what is sent arrives when arithmetic says, and nothing else
+//! does.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use teem_core::ids::{Key, ListenerId, SocketId, StreamId};
+use teem_core::machine::{
+    Bind, Connect, Incoming, Input, Listen, Machine, Output, SocketInput, StreamInput, Transmit,
+    TransmitLimit,
+};
+use teem_core::rng::Seed;
+use teem_core::time::{Duration, Instant};
+use teem_sim::net::{Access, Fidelity, HostId, Net, NetConfig, Spread};
+use teem_sim::time::Nanos;
+
+const PORT: u16 = 1;
+
+/// Sends bytes on a stream, or datagrams, and notes what arrives when.
+#[derive(Debug, Default)]
+struct Prober {
+    out: Vec<Output>,
+    /// Bytes to send on the stream that it dialled.
+    to_send: usize,
+    lent: usize,
+    datagrams: Vec<(SocketAddr, usize)>,
+    arrived: Vec<(Instant, usize)>,
+    failed: bool,
+    connected: bool,
+}
+
+fn stream(slot: u32) -> StreamId {
+    StreamId::from_parts(slot, 1)
+}
+
+impl Prober {
+    fn listening() -> Self {
+        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
+        let listener = ListenerId::from_parts(0, 1);
+        let socket = SocketId::from_parts(0, 1);
+        let bind = Bind { socket, address, reuse: false, multicast: None };
+        let listen = Listen { listener, address };
+        Self {
+            out: vec![Output::Bind(bind.into()), Output::Listen(listen.into())],
+            ..Self::default()
+        }
+    }
+
+    fn dial(&mut self, slot: u32, to: SocketAddr, bytes: usize) {
+        let connect = Connect { stream: stream(slot), to, from: None, tls: None };
+        self.out.push(Output::Connect(connect.into()));
+        self.to_send = bytes;
+    }
+
+    fn cast(&mut self, to: SocketAddr, len: usize) {
+        self.datagrams.push((to, len));
+        self.out.push(Output::WantTransmit(SocketId::from_parts(0, 1)));
+    }
+}
+
+impl Machine for Prober {
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Stream(_, StreamInput::Connected { .. }) => self.connected = true,
+            Input::Stream(id, StreamInput::Sent(count)) => {
+                self.to_send -= count;
+                self.lent = 0;
+                if self.to_send > 0 {
+                    self.out.push(Output::WantWrite(id));
+                }
+            }
+            Input::Stream(_, StreamInput::Received(bytes)) => self.arrived.push((now, bytes.len())),
+            Input::Stream(_, StreamInput::ConnectFailed(_)) => self.failed = true,
+            Input::Datagram(datagram) => self.arrived.push((now, datagram.data.len())),
+            Input::Socket(_, SocketInput::Failed(why)) => panic!("{why}"),
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, _: Instant, _: Incoming) -> Option<StreamId> {
+        Some(stream(100))
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    fn poll_send(&mut self, _: Instant, id: StreamId, max: usize, out: &mut Vec<Bytes>) -> usize {
+        if id == stream(100) || self.lent > 0 || self.to_send == 0 {
+            return 0;
+        }
+        self.lent = max.min(self.to_send);
+        out.push(Bytes::from(vec![7; self.lent]));
+        self.lent
+    }
+
+    fn poll_transmit(
+        &mut self,
+        _: Instant,
+        _: SocketId,
+        _: TransmitLimit,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let (to, len) = self.datagrams.pop()?;
+        buf.resize(len, 7);
+        Some(Transmit { to, from: None, ecn: None, len, segment: None })
+    }
+
+    fn recv_credit(&self, _: StreamId) -> usize {
+        usize::MAX
+    }
+}
+
+fn ip(host: HostId) -> IpAddr {
+    IpAddr::from([192, 0, 2, host as u8 + 1])
+}
+
+fn at(host: HostId) -> SocketAddr {
+    SocketAddr::new(ip(host), PORT)
+}
+
+fn network(fidelity: Fidelity, hosts: &[Access]) -> Net<Prober> {
+    let between = Duration::from_millis(10);
+    let mut net = Net::with(NetConfig { fidelity, between, seed: Seed::from_number(1) });
+    for (host, access) in hosts.iter().enumerate() {
+        net.add_attached(ip(host), *access, Prober::listening());
+    }
+    net
+}
+
+fn run(net: &mut Net<Prober>, seconds: u64) {
+    net.run_until(Duration::from_secs(seconds), |_| false).expect("no host spins");
+}
+
+fn link(up: u64, down: u64) -> Access {
+    Access { up_bytes_per_s: Some(up), down_bytes_per_s: Some(down), ..Access::PERFECT }
+}
+
+#[test]
+fn a_stream_arrives_when_size_over_rate_and_propagation_say() {
+    let hosts = [link(123_457, 1_000_000), link(1_000_000, 777_777)];
+    let mut net = network(Fidelity::Flow, &hosts);
+    net.machine_mut(0).dial(0, at(1), 1_000_000);
+    run(&mut net, 60);
+    let (last, _) = *net.machine(1).arrived.last().expect("it arrived");
+    // The call there and back, then the slower of the two links, then the way there.
+    let nanos = 20_000_000 + (1_000_000_u64 * 1_000_000_000).div_ceil(123_457) + 10_000_000;
+    assert_eq!(last, Nanos(nanos).instant());
+    let bytes: usize = net.machine(1).arrived.iter().map(|(_, len)| len).sum();
+    assert_eq!(bytes, 1_000_000);
+}
+
+#[test]
+fn no_window_of_time_carries_more_than_the_rate() {
+    let mut net = network(Fidelity::Flow, &[link(200_000, 0), link(0, 1 << 30)]);
+    net.machine_mut(0).dial(0, at(1), 2_000_000);
+    run(&mut net, 60);
+    let arrived = &net.machine(1).arrived;
+    for first in 0..arrived.len() {
+        let mut bytes = 0;
+        for (now, len) in &arrived[first + 1..] {
+            bytes += *len as u64;
+            let window = now.saturating_since(arrived[first].0).as_micros() as u64;
+            // A microsecond of rounding at each end.
+            assert!(bytes <= 200_000 * (window + 2) / 1_000_000 + 1, "{bytes} in {window} us");
+        }
+    }
+}
+
+#[test]
+fn streams_share_a_link_fairly_and_what_one_leaves_the_others_take() {
+    // Two receivers behind one uplink, one of them slow: 300 and 700 of 1,000.
+    let hosts = [link(1_000_000, 0), link(0, 300_000), link(0, 1 << 30)];
+    let mut net = network(Fidelity::Flow, &hosts);
+    for host in [1, 2] {
+        net.machine_mut(host).to_send = 0;
+    }
+    // One machine sends on both streams: the same number of bytes, one after the other asked for.
+    net.machine_mut(0).dial(0, at(1), 30_000_000);
+    net.machine_mut(0).dial(1, at(2), 30_000_000);
+    run(&mut net, 10);
+    let of = |host: HostId| net.traffic(host).received_bytes as f64;
+    assert!((of(1) / 3_000_000.0 - 1.0).abs() < 0.05, "{}", of(1));
+    assert!((of(2) / 7_000_000.0 - 1.0).abs() < 0.05, "{}", of(2));
+}
+
+#[test]
+fn datagrams_take_their_size_over_the_rate_and_the_delay() {
+    let mut net = network(Fidelity::Flow, &[link(100_000, 0), link(0, 50_000)]);
+    run(&mut net, 1);
+    let start = net.nanos();
+    net.machine_mut(0).cast(at(1), 1_000);
+    run(&mut net, 1);
+    let (arrived, len) = net.machine(1).arrived[0];
+    assert_eq!((Nanos::of(arrived).since(start), len), (Duration::from_millis(30), 1_000));
+}
+
+#[test]
+fn each_direction_has_its_own_rate_and_loss() {
+    let fast_up = link(1_000_000, 10_000);
+    let mut net = network(Fidelity::Flow, &[fast_up, link(20_000, 1_000_000)]);
+    net.machine_mut(0).dial(0, at(1), 500_000);
+    run(&mut net, 5);
+    assert_eq!(net.traffic(1).received_bytes, 500_000);
+    let mut net = network(Fidelity::Flow, &[fast_up, link(20_000, 1_000_000)]);
+    net.machine_mut(1).dial(0, at(0), 500_000);
+    run(&mut net, 5);
+    let got = net.traffic(0).received_bytes;
+    assert!((40_000..=50_000).contains(&got), "{got}");
+}
+
+#[test]
+fn datagrams_are_lost_as_often_as_the_link_says() {
+    let lossy = Access { loss_ppm: 50_000, ..Access::PERFECT };
+    let mut net = network(Fidelity::Message, &[lossy, Access::PERFECT]);
+    run(&mut net, 1);
+    for _ in 0..20_000 {
+        net.machine_mut(0).cast(at(1), 10);
+    }
+    run(&mut net, 1);
+    let (sent, lost) = (net.counters().datagrams, net.counters().datagrams_lost);
+    assert_eq!((sent, net.machine(1).arrived.len() as u64), (20_000, 20_000 - lost));
+    // Within 99.9 % of a binomial distribution.
+    let sigma = (20_000.0 * 0.05 * 0.95_f64).sqrt();
+    assert!((lost as f64 - 1_000.0).abs() < 3.3 * sigma, "{lost}");
+}
+
+#[test]
+fn jitter_reorders_datagrams_as_often_as_it_should() {
+    // Two datagrams 2 ms apart, each delayed evenly by 0 to 10 ms: the second overtakes when its
+    // delay is more than 2 ms less, which is (8/10)^2 / 2 of the cases.
+    let jitter = Spread::Uniform(Duration::ZERO, Duration::from_millis(10));
+    let hosts = [Access { latency: jitter, ..Access::PERFECT }, Access::PERFECT];
+    let mut net = network(Fidelity::Message, &hosts);
+    run(&mut net, 1);
+    let pairs = 5_000;
+    for _ in 0..pairs {
+        net.machine_mut(0).cast(at(1), 1);
+        net.run_until(Duration::from_millis(2), |_| false).expect("no host spins");
+        net.machine_mut(0).cast(at(1), 2);
+        net.run_until(Duration::from_millis(98), |_| false).expect("no host spins");
+    }
+    let arrived: Vec<usize> = net.machine(1).arrived.iter().map(|(_, len)| *len).collect();
+    let overtaken = arrived.chunks(2).filter(|pair| pair[0] == 2).count();
+    let expected = f64::from(pairs) * 0.32;
+    let sigma = (expected * 0.68).sqrt();
+    assert!((overtaken as f64 - expected).abs() < 3.3 * sigma, "{overtaken}");
+}
+
+#[test]
+fn nothing_that_is_sent_during_a_partition_arrives_until_it_heals() {
+    for fidelity in [Fidelity::Message, Fidelity::Flow] {
+        let mut hosts = [link(100_000, 1_000_000), link(100_000, 1_000_000), Access::PERFECT];
+        hosts[0].groups = 1;
+        hosts[1].groups = 2;
+        let mut net = network(fidelity, &hosts);
+        net.machine_mut(0).dial(0, at(1), 50_000);
+        net.run_until(Duration::from_millis(25), |_| false).expect("no host spins");
+        net.cut(1, 2);
+        let cut_at = net.now();
+        net.machine_mut(0).cast(at(1), 9);
+        net.machine_mut(1).cast(at(0), 9);
+        net.machine_mut(2).cast(at(1), 8);
+        run(&mut net, 20);
+        // What was on its way arrives; datagrams are lost; the other direction and others work.
+        let late = |net: &Net<Prober>| {
+            let arrived = &net.machine(1).arrived;
+            let limit = cut_at + Duration::from_millis(10);
+            arrived.iter().filter(|(now, len)| *now > limit && *len != 8).count()
+        };
+        assert_eq!(late(&net), 0, "{fidelity:?}");
+        assert!(net.machine(0).arrived.iter().any(|(_, len)| *len == 9));
+        assert!(net.machine(1).arrived.iter().any(|(_, len)| *len == 8));
+        let before = net.traffic(1).received_bytes;
+        net.heal();
+        run(&mut net, 20);
+        assert_eq!(net.traffic(1).received_bytes, 50_000);
+        assert!(net.machine(1).arrived.iter().all(|(_, len)| *len != 9));
+        if fidelity == Fidelity::Flow {
+            assert!(before < 50_000);
+        }
+    }
+}
+
+#[test]
+fn a_call_into_a_partition_is_made_again_until_it_is_heard() {
+    let mut hosts = [Access::PERFECT; 2];
+    hosts[1].groups = 2;
+    hosts[0].groups = 1;
+    let mut net = network(Fidelity::Message, &hosts);
+    run(&mut net, 1);
+    net.cut(2, 1);
+    net.machine_mut(0).dial(0, at(1), 1);
+    run(&mut net, 4);
+    assert!(!net.machine(0).connected && !net.machine(0).failed);
+    net.heal();
+    run(&mut net, 4);
+    assert!(net.machine(0).connected);
+    // Nobody is there at all: given up after 127 seconds.
+    net.machine_mut(0).dial(1, at(9), 1);
+    run(&mut net, 126);
+    assert!(!net.machine(0).failed);
+    run(&mut net, 2);
+    assert!(net.machine(0).failed);
+}
+
+#[test]
+fn a_lossy_stream_is_as_fast_as_the_formula_of_mathis_says() {
+    let lossy = Access { loss_ppm: 10_000, ..link(1 << 30, 1 << 30) };
+    let mut net = network(Fidelity::Flow, &[lossy, link(1 << 30, 1 << 30)]);
+    net.machine_mut(0).dial(0, at(1), 100_000_000);
+    run(&mut net, 20);
+    // 1.22 * 1448 / (20 ms * sqrt(1 %)) bytes per second.
+    let expected = 1.22 * 1_448.0 / (0.020 * 0.1) * 19.97;
+    let got = net.traffic(1).received_bytes as f64;
+    assert!((got / expected - 1.0).abs() < 0.02, "{got} of {expected}");
+}
