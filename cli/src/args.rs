@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::sim::args::{Sim, SimCommand, Suite};
 use crate::size;
 
-/// A BitTorrent client and tracker.
+/// A BitTorrent client and tracker, and a simulator of whole swarms.
 ///
 /// SIZE is a number of bytes, RATE a number of bytes per second; K, M and G behind it stand for
 /// powers of 1024.
@@ -32,7 +33,7 @@ pub(crate) struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  not complete: a download failed, or content is not all there
+    1  not complete: a download failed, content is not all there, or a simulated run failed
     2  wrong usage, or input that cannot be used
     3  another instance works on the same content
   130  interrupted by Ctrl-C (143: by SIGTERM); `get` goes on when it is run again";
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Verify(Verify),
     Track(Track),
     Demo(Demo),
+    Sim(Sim),
+    Suite(Suite),
 }
 
 /// How to reach others, and be reached.
@@ -256,7 +259,9 @@ impl Command {
             Self::Show(show) => show.json,
             Self::Verify(verify) => verify.json,
             Self::Track(track) => track.json,
-            Self::Demo(_) => false,
+            // With `sim run --json -`, the last line is the summary, whatever the outcome.
+            Self::Demo(_) | Self::Suite(_) => false,
+            Self::Sim(sim) => matches!(&sim.command, SimCommand::List(list) if list.json),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program: torrents and trackers from the command line.
+//! The program: torrents, trackers and simulated swarms from the command line.
 //!
 //! Every protocol is in `teem-core`, every socket in `teem-io-smol`, every file in `teem-io`. What
 //! is here reads arguments, starts them, and tells people and programs what happens.
@@ -16,6 +16,7 @@ mod report;
 mod seed;
 mod show;
 mod signals;
+mod sim;
 mod size;
 mod source;
 mod track;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify::run(verify),
         Command::Track(track) => track::run(track),
         Command::Demo(demo) => demo::run(demo),
+        Command::Sim(sim) => sim::run(sim),
+        Command::Suite(suite) => sim::suite(suite),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

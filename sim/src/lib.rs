@@ -11,6 +11,7 @@ pub mod content;
 pub mod flow;
 pub mod net;
 pub mod run;
+pub mod scenario;
 pub mod storage;
 pub mod swarm;
 pub mod time;

@@ -481,7 +481,14 @@ impl Run {
             Fault::Heal => self.heal_cuts(),
             Fault::Move(host) => self.change_address(host),
             Fault::Access(host, access) => {
-                self.checks.fire(Family::SlowLinks, 1);
+                let usual = self.plan.hosts[host].access;
+                let is_slower = |now: Option<u64>, usual: Option<u64>| {
+                    now.is_some_and(|now| usual.is_none_or(|usual| now < usual))
+                };
+                let slow = is_slower(access.up_bytes_per_s, usual.up_bytes_per_s)
+                    || is_slower(access.down_bytes_per_s, usual.down_bytes_per_s);
+                self.checks.fire(Family::SlowLinks, u64::from(slow));
+                self.checks.fire(Family::Loss, u64::from(access.loss_ppm > usual.loss_ppm));
                 self.net.set_access(host, access);
             }
             Fault::DiskErrors(host, kind, ppm) => {

@@ -1,0 +1,305 @@
+//! What can be asked of the simulator.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand, ValueEnum};
+use teem_sim::scenario;
+
+/// Simulate whole swarms: the very code that ships, on a virtual network, disks and clock.
+///
+/// A scenario says who takes part, over which links, and what goes wrong; a seed decides everything
+/// that it leaves open. The same scenario and seed give the same run, byte for byte, on every
+/// machine. SCENARIO is a file (docs/simulate.md tells how to write one) or the name of one that
+/// comes with the program: see `teem sim list`.
+#[derive(Debug, Args)]
+pub(crate) struct Sim {
+    #[command(subcommand)]
+    pub(crate) command: SimCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimCommand {
+    Run(Run),
+    Replay(Replay),
+    Diff(Diff),
+    List(List),
+}
+
+/// Run a scenario, once or with many seeds.
+///
+/// Each run is checked while it goes on and at its end: bytes are neither lost nor made up, nobody
+/// takes a block that nobody sent, and every honest peer is complete within a time that the
+/// topology allows. One line per seed goes to standard error, a table of the results to standard
+/// output.
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN_HELP)]
+pub(crate) struct Run {
+    /// File, or name of a scenario that comes with the program.
+    pub(crate) scenario: String,
+
+    #[command(flatten)]
+    pub(crate) seeds: Seeds,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+
+    /// Run only this part of the seeds, of n parts: those whose number modulo N is I.
+    ///
+    /// Parts are numbered from 0 or from 1, as you like: 4/4 is 0/4. Results of all parts together
+    /// are those of a run without parts.
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
+
+    /// Seeds that are run at a time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) jobs: NonZeroUsize,
+
+    /// Write results as JSON, a line for each seed and a summary as the last; - is standard output.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write down everything that any machine was told, a line each, for `teem sim diff`. For one
+    /// seed only.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+const RUN_HELP: &str = "\
+Exit codes:
+  0  every run was as it must be
+  1  a run failed; the command that shows it again is printed
+  2  the scenario cannot be used
+
+A scenario with `must_fail = true` proves that failures are noticed. With one seed its run fails
+like any other: `teem sim run canary` exits 1. In a sweep (--seeds) a run of it counts as it should
+if it fails: `teem sim run canary --seeds 0..5` exits 0, and 1 if one of them does not fail.";
+
+/// Which seeds.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Seeds {
+    /// The seed of a single run [default: 0].
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// A run for each seed from A up to, not including, B.
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    pub(crate) seeds: Option<Range<u64>>,
+}
+
+impl Seeds {
+    pub(crate) fn range(&self) -> Range<u64> {
+        let single = self.seed.unwrap_or(0);
+        self.seeds.clone().unwrap_or_else(|| single..single.saturating_add(1))
+    }
+}
+
+/// What can be said about a run beside the scenario and the seed.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct How {
+    /// How closely the network is followed [default: what the scenario says].
+    #[arg(long, value_name = "F")]
+    pub(crate) fidelity: Option<Fidelity>,
+
+    /// Have each seed switch a random half of the kinds of trouble on, instead of all.
+    #[arg(long)]
+    pub(crate) swarm: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fidelity {
+    /// Everything takes its delay, whatever its size.
+    Message,
+    /// Streams share the links of their hosts, max-min fairly.
+    Flow,
+}
+
+impl From<Fidelity> for scenario::Fidelity {
+    fn from(fidelity: Fidelity) -> Self {
+        match fidelity {
+            Fidelity::Message => Self::Message,
+            Fidelity::Flow => Self::Flow,
+        }
+    }
+}
+
+/// Run a scenario once more and tell what happens, a line for each thing that a machine is told.
+///
+/// Time in seconds, the host, what it was told. The command goes on to the end of the run to tell
+/// how it ended; --until and --host only say what is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// File, or name of a scenario that comes with the program.
+    pub(crate) scenario: String,
+
+    /// The seed.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+
+    /// Tell what happens before this time.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) until: Option<u64>,
+
+    /// Tell only of this host. Can be repeated.
+    #[arg(long = "host", value_name = "N")]
+    pub(crate) hosts: Vec<usize>,
+}
+
+/// Find the first event in which two runs differ.
+///
+/// A and B are files that `teem sim run --trace` wrote. Exit code 0: they are the same; 1: they
+/// differ.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// A trace.
+    pub(crate) a: PathBuf,
+
+    /// Another one.
+    pub(crate) b: PathBuf,
+
+    /// How many events before the difference are shown.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) before: usize,
+}
+
+/// List the scenarios that come with the program, or print one.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print the file of this one: a start for your own.
+    pub(crate) name: Option<String>,
+
+    /// As JSON, a line for each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run a suite: many scenarios with many seeds.
+#[derive(Debug, Args)]
+pub(crate) struct Suite {
+    #[command(subcommand)]
+    pub(crate) command: SuiteCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SuiteCommand {
+    Long(Long),
+}
+
+/// Every scenario at its full size, with all its seeds: hours of work.
+///
+/// Each case is a scenario and a seed. Cases can be spread over machines (--shard), and a sample of
+/// them can be taken (--share). Exit code 0: all cases that were run or resumed are as they must be.
+#[derive(Debug, Args)]
+pub(crate) struct Long {
+    /// Run only this part of the cases, of N parts.
+    ///
+    /// Parts are numbered from 0 or from 1, as you like: 4/4 is 0/4.
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
+
+    /// Run a sample of so many of so many cases, such as 1/10, chosen by --salt.
+    #[arg(long, value_name = "K/N")]
+    pub(crate) share: Option<Shard>,
+
+    /// What decides which cases are in a --share, such as the hash of a commit.
+    #[arg(long, value_name = "HEX", default_value = "", requires = "share")]
+    pub(crate) salt: String,
+
+    /// Run only cases whose name is or begins with this. Can be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+
+    /// Leave out cases whose results this file holds; results go there too, unless --json says
+    /// otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Write results as JSON, a line for each case and a summary as the last; - is standard output.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Cases that are run at a time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) jobs: NonZeroUsize,
+
+    /// Only list the cases.
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// One of so many parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    pub(crate) part: u64,
+    pub(crate) of: u64,
+}
+
+impl Shard {
+    /// Whether a number is in the part; parts may be counted from zero or from one.
+    pub(crate) const fn has(self, number: u64) -> bool {
+        number % self.of == self.part % self.of
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(part, of)| {
+            Some(Self { part: part.trim().parse().ok()?, of: of.trim().parse().ok()? })
+        });
+        match parsed {
+            Some(shard) if shard.of > 0 && shard.part <= shard.of => Ok(shard),
+            _ => Err("write part and number of parts, such as 1/4".into()),
+        }
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| {
+        Some(from.trim().parse::<u64>().ok()?..to.trim().parse::<u64>().ok()?)
+    });
+    match range {
+        Some(range) if range.start < range.end => Ok(range),
+        _ => Err("write the first seed and the one after the last, such as 0..100".into()),
+    }
+}
+
+/// Nanoseconds.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    let range = text.parse::<scenario::Range<scenario::Seconds>>();
+    range.map(|range| range.most()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_sweep_are_all_of_it_and_none_twice() {
+        for first in [0, 1] {
+            let shards: Vec<Shard> = (first..first + 4).map(|part| Shard { part, of: 4 }).collect();
+            for seed in 0..100 {
+                assert_eq!(shards.iter().filter(|shard| shard.has(seed)).count(), 1);
+            }
+        }
+        for text in ["", "1", "5/4", "0/0", "a/b", "-1/4"] {
+            assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_read_as_a_range() {
+        assert_eq!(parse_seeds("3..7"), Ok(3..7));
+        for text in ["3", "7..3", "3..3", "..", "a..b"] {
+            assert!(parse_seeds(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_seconds("1.5"), Ok(1_500_000_000));
+    }
+}

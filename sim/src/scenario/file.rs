@@ -1,0 +1,501 @@
+//! What a scenario file says.
+//!
+//! A file is TOML. Whatever can be drawn is a [`Range`]; a single value is a range of one. Fields
+//! that are not known are refused by name.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use super::arrivals::Arrival;
+use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Time};
+use crate::actors;
+use crate::net;
+use crate::run::{self, Family};
+use crate::storage::Profile;
+
+/// A scenario: what a file says, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called; without it, as the file.
+    #[serde(default)]
+    pub name: String,
+    /// What it is about, in a line.
+    #[serde(default)]
+    pub about: String,
+    /// How closely the network is followed: `message` or `flow`.
+    #[serde(default)]
+    pub fidelity: Fidelity,
+    /// What lies between any two hosts, one way.
+    #[serde(default = "defaults::between")]
+    pub between: Range<Time>,
+    /// Distances between regions on top of that.
+    #[serde(default)]
+    pub distances: Vec<Distance>,
+    /// Bytes that everybody wants.
+    pub content: Range<Bytes>,
+    /// Bytes in a piece: a power of two of at least 16 KiB.
+    #[serde(default = "defaults::piece")]
+    pub piece: Range<Bytes>,
+    /// How many of those that are there a peer is told of when it arrives.
+    #[serde(default = "defaults::degree")]
+    pub degree: Range<Count>,
+    /// Whether there is a tracker, which every client announces to.
+    #[serde(default)]
+    pub tracker: bool,
+    /// Who of the leechers means harm: `"10 % poisoner, 5 % slow-loris"`.
+    #[serde(default)]
+    pub mix: Mix,
+    /// Who takes part.
+    pub peers: Vec<Peers>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Faults,
+    /// When a run has failed.
+    #[serde(default)]
+    pub gate: Gate,
+}
+
+/// How closely the network is followed; see [`net::Fidelity`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fidelity {
+    /// Everything takes its delay, whatever its size.
+    Message,
+    /// Streams share the links of their hosts.
+    #[default]
+    Flow,
+}
+
+impl From<Fidelity> for net::Fidelity {
+    fn from(fidelity: Fidelity) -> Self {
+        match fidelity {
+            Fidelity::Message => Self::Message,
+            Fidelity::Flow => Self::Flow,
+        }
+    }
+}
+
+/// How far apart two regions are.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distance {
+    /// The two, as [`Peers::region`] names them.
+    pub regions: [String; 2],
+    /// One way.
+    pub one_way: Range<Time>,
+}
+
+/// A group of peers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    /// What they come for.
+    pub role: Role,
+    /// How many.
+    #[serde(default = "defaults::one")]
+    pub count: Range<Count>,
+    /// What each can send; without it, any rate.
+    pub up: Option<Range<Rate>>,
+    /// What each can receive; without it, any rate.
+    pub down: Option<Range<Rate>>,
+    /// From each to its region and back, each; drawn once for each host.
+    #[serde(default = "defaults::nothing")]
+    pub latency: Range<Time>,
+    /// What comes on top of that, drawn for each connection and datagram.
+    #[serde(default = "defaults::nothing")]
+    pub jitter: Range<Time>,
+    /// Losses each way.
+    #[serde(default = "defaults::nothing")]
+    pub loss: Range<Share>,
+    /// Where they are; without it, in the region "".
+    #[serde(default)]
+    pub region: String,
+    /// How many each serves at a time; without it, the client's default.
+    pub slots: Option<Range<Count>>,
+    /// Connections that each has at most; without it, the client's default.
+    pub connections: Option<Range<Count>>,
+    /// The client's own limit of what it sends.
+    pub up_limit: Option<Range<Rate>>,
+    /// The client's own limit of what it receives.
+    pub down_limit: Option<Range<Rate>>,
+    /// Whom they serve.
+    #[serde(default)]
+    pub choking: Choking,
+    /// In which order they begin pieces.
+    #[serde(default)]
+    pub order: Order,
+    /// When they come.
+    #[serde(default)]
+    pub arrival: Arrival,
+    /// When they go.
+    #[serde(default)]
+    pub leave: Leave,
+    /// What is on their disks; without it, everything for seeders and nothing for leechers.
+    pub preload: Option<Preload>,
+    /// How their disks are.
+    #[serde(default)]
+    pub disk: Disk,
+}
+
+/// What peers come for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// To serve.
+    Seeder,
+    /// To fetch, and serve what they have.
+    Leecher,
+}
+
+/// Whom a peer serves; see [`run::Choking`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choking {
+    /// As the client does.
+    #[default]
+    Default,
+    /// In turn, so many bytes each.
+    RoundRobin(Range<Bytes>),
+}
+
+/// In which order a peer begins pieces; see [`run::PickOrder`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The rarest first.
+    #[default]
+    RarestFirst,
+    /// By index.
+    Sequential,
+    /// As they come.
+    Random,
+}
+
+impl From<Order> for run::PickOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::RarestFirst => Self::RarestFirst,
+            Order::Sequential => Self::Sequential,
+            Order::Random => Self::Random,
+        }
+    }
+}
+
+/// When a peer goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leave {
+    /// Never.
+    #[default]
+    Never,
+    /// This long after it was complete.
+    AfterComplete(Range<Time>),
+    /// This long after it came, complete or not.
+    AfterArrival(Range<Time>),
+}
+
+/// What is on a peer's disk: `"nothing"`, `"everything"`, or a share of its pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preload(pub Range<Share>);
+
+impl Preload {
+    /// All of it.
+    pub const EVERYTHING: Self = Self(Range::of(1_000_000));
+    /// Nothing.
+    pub const NOTHING: Self = Self(Range::of(0));
+}
+
+impl<'de> Deserialize<'de> for Preload {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.as_str() {
+            "everything" => Ok(Self::EVERYTHING),
+            "nothing" => Ok(Self::NOTHING),
+            _ => text.parse().map(Self).map_err(|_| {
+                D::Error::custom(format!(
+                    "\"{text}\" is not a preload: write \"nothing\", \"everything\" or a share \
+                     of the pieces, such as \"30 %\""
+                ))
+            }),
+        }
+    }
+}
+
+/// How a disk is; see [`Profile`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disk {
+    /// Nothing takes time.
+    Instant,
+    /// A solid-state disk.
+    #[default]
+    Ssd,
+    /// A spinning disk.
+    Hdd,
+    /// Storage that is hardly there.
+    Slow,
+}
+
+impl From<Disk> for Profile {
+    fn from(disk: Disk) -> Self {
+        match disk {
+            Disk::Instant => Self::INSTANT,
+            Disk::Ssd => Self::SSD,
+            Disk::Hdd => Self::HDD,
+            Disk::Slow => Self::SLOW,
+        }
+    }
+}
+
+/// Who of a crowd means harm; see [`actors::Mix`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mix(pub actors::Mix);
+
+impl<'de> Deserialize<'de> for Mix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let names = || actors::Kind::ALL.map(actors::Kind::name).join(", ");
+        let known = |error| format!("{error}; write \"10 % poisoner\"; there are: {}", names());
+        text.parse().map(Self).map_err(|error| D::Error::custom(known(error)))
+    }
+}
+
+/// What goes wrong: a table for each kind of trouble. A kind that is not there does not happen.
+///
+/// Each is in every run that is not a swarm run; in a swarm run, each is in with one half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Faults {
+    /// Processes end and come back.
+    pub crash: Option<Spell>,
+    /// Power fails and comes back.
+    pub power: Option<Spell>,
+    /// Processes are stopped and go on.
+    pub pause: Option<Spell>,
+    /// Some of the hosts are cut off from the others.
+    pub partition: Option<Partition>,
+    /// Hosts get other addresses.
+    #[serde(rename = "move")]
+    pub moves: Option<Moment>,
+    /// Links lose what they carry.
+    pub loss: Option<Loss>,
+    /// Links become slow.
+    pub slow_links: Option<Slow>,
+    /// Disk jobs fail.
+    pub disk_errors: Option<DiskErrors>,
+    /// Disks are full.
+    pub disk_full: Option<DiskFull>,
+    /// Disks are slow.
+    pub disk_slow: Option<Slow>,
+    /// Leechers leave before they are complete, and others come.
+    pub churn: Option<Spell>,
+}
+
+impl Faults {
+    /// Whether this kind of trouble is there. [`Family::Attackers`] is the mix's.
+    pub const fn has(&self, family: Family) -> bool {
+        match family {
+            Family::Crash => self.crash.is_some(),
+            Family::Power => self.power.is_some(),
+            Family::Pause => self.pause.is_some(),
+            Family::Partition => self.partition.is_some(),
+            Family::Move => self.moves.is_some(),
+            Family::Loss => self.loss.is_some(),
+            Family::SlowLinks => self.slow_links.is_some(),
+            Family::DiskErrors => self.disk_errors.is_some(),
+            Family::DiskFull => self.disk_full.is_some(),
+            Family::DiskSlow => self.disk_slow.is_some(),
+            Family::Churn => self.churn.is_some(),
+            Family::Attackers => false,
+        }
+    }
+}
+
+/// Some hosts, from some time on, for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spell {
+    /// How many.
+    pub hosts: Part,
+    /// From when on, since the beginning of the run.
+    pub at: Range<Time>,
+    /// For how long. Of churn: until another one comes.
+    pub lasts: Range<Time>,
+}
+
+/// Some hosts, at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Moment {
+    /// How many.
+    pub hosts: Part,
+    /// When, since the beginning of the run.
+    pub at: Range<Time>,
+}
+
+/// Some of the hosts are cut off from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Partition {
+    /// How often, one after the other.
+    pub cuts: Range<Count>,
+    /// How many are on the one side.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long.
+    pub lasts: Range<Time>,
+    /// How likely it is that only one direction is cut.
+    pub one_way: Range<Share>,
+}
+
+/// Some links lose what they carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Loss {
+    /// How many hosts' links.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long.
+    pub lasts: Range<Time>,
+    /// How much of it.
+    pub loss: Range<Share>,
+}
+
+/// Something becomes slow for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slow {
+    /// How many hosts.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long.
+    pub lasts: Range<Time>,
+    /// How many times slower.
+    pub factor: Range<Factor>,
+}
+
+/// Jobs of some disks fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskErrors {
+    /// How many hosts; each has one kind of job that fails.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long; then torrents that failed are started again.
+    pub lasts: Range<Time>,
+    /// How likely a job fails.
+    pub chance: Range<Share>,
+}
+
+/// Some disks are full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskFull {
+    /// How many hosts.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long; then torrents that failed are started again.
+    pub lasts: Range<Time>,
+    /// What there is room for all the same.
+    pub room: Range<Bytes>,
+}
+
+const HOSTS: Part = Part::Count(Range::new(1, 3));
+const AT: Range<Time> = Range::new(5 * SECOND, 60 * SECOND);
+const LASTS: Range<Time> = Range::new(SECOND, 20 * SECOND);
+const SECOND: u64 = 1_000_000_000;
+
+impl Default for Spell {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT, lasts: LASTS }
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT }
+    }
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        let hosts = Part::Share(Range::new(100_000, 500_000));
+        let cuts = Range::new(1, 2);
+        Self { cuts, hosts, at: AT, lasts: LASTS, one_way: Range::of(300_000) }
+    }
+}
+
+impl Default for Loss {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT, lasts: LASTS, loss: Range::new(10_000, 100_000) }
+    }
+}
+
+impl Default for Slow {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT, lasts: LASTS, factor: Range::new(4_000, 20_000) }
+    }
+}
+
+impl Default for DiskErrors {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT, lasts: LASTS, chance: Range::new(100_000, 500_000) }
+    }
+}
+
+impl Default for DiskFull {
+    fn default() -> Self {
+        Self { hosts: HOSTS, at: AT, lasts: LASTS, room: Range::new(0, 256 << 10) }
+    }
+}
+
+/// When a run has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Everybody must be complete within this many times the bound that the topology allows ...
+    pub bound: Range<Factor>,
+    /// ... and this much more, for what does not scale.
+    pub slack: Range<Time>,
+    /// The run ends there, complete or not.
+    pub ends_at: Option<Range<Time>>,
+    /// The run must fail: it proves that a failure is noticed.
+    pub must_fail: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let (bound, slack) = (Range::of(2_000), Range::of(120 * SECOND));
+        Self { bound, slack, ends_at: None, must_fail: false }
+    }
+}
+
+mod defaults {
+    use super::{Bytes, Count, Range, Time};
+
+    pub(super) const fn between() -> Range<Time> {
+        Range::of(20_000_000)
+    }
+
+    pub(super) const fn piece() -> Range<Bytes> {
+        Range::of(256 << 10)
+    }
+
+    pub(super) const fn degree() -> Range<Count> {
+        Range::of(30)
+    }
+
+    pub(super) const fn one() -> Range<Count> {
+        Range::of(1)
+    }
+
+    pub(super) const fn nothing<U>() -> Range<U> {
+        Range::of(0)
+    }
+}
