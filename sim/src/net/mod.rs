@@ -49,7 +49,8 @@ pub const WINDOW: usize = 256 * 1024;
 /// The same in `flow` fidelity, where rates and not windows hold a sender back.
 pub const FLOW_WINDOW: usize = 4 * 1024 * 1024;
 
-/// Bytes that a sender's system takes from it before they leave, in `flow` fidelity.
+/// Bytes that a sender's system takes from it before they leave, in `flow` fidelity, where
+/// nothing else is said: [`Net::set_send_buffer`].
 pub const SEND_BUFFER: usize = 64 * 1024;
 
 /// Times that a host may be woken without time moving.
@@ -133,6 +134,7 @@ pub struct Net<M> {
     /// The same, as machines see it.
     instant: Instant,
     fidelity: Fidelity,
+    send_buffer: usize,
     hosts: Vec<Host<M>>,
     by_ip: BTreeMap<IpAddr, HostId>,
     agenda: Agenda,
@@ -196,6 +198,7 @@ impl<M: Machine> Net<M> {
             now: Nanos::ZERO,
             instant: Instant::ORIGIN,
             fidelity: config.fidelity,
+            send_buffer: SEND_BUFFER,
             hosts: Vec::new(),
             by_ip: BTreeMap::new(),
             agenda: Agenda::default(),
@@ -219,6 +222,12 @@ impl<M: Machine> Net<M> {
             lent: Vec::new(),
             buf: Vec::new(),
         }
+    }
+
+    /// How much of a stream a sender's system takes before it leaves, from now on, in `flow`
+    /// fidelity: at least a block and its header. What it took is out of the machine's hands.
+    pub fn set_send_buffer(&mut self, bytes: usize) {
+        self.send_buffer = bytes.max(streams::ROOM_MIN);
     }
 
     /// A host at `ip` that runs `machine`. Hosts may share an address, not a port.

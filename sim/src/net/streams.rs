@@ -8,7 +8,7 @@ use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
-use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, SEND_BUFFER, Stuck, WINDOW};
+use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, Stuck, WINDOW};
 use crate::flow::progress::Progress;
 use crate::time::Nanos;
 
@@ -27,7 +27,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(200);
 const SMALL: usize = 1_024;
 
 /// A sender's system takes more when there is room for so much, in bytes: a block and its header.
-const ROOM_MIN: usize = 16 * 1024 + 13;
+pub(super) const ROOM_MIN: usize = 16 * 1024 + 13;
 
 const fn other(side: Side) -> Side {
     1 - side
@@ -343,14 +343,14 @@ impl<M: Machine> Net<M> {
                 pipe.acknowledge(self.now);
                 room = window.saturating_sub(pipe.unacknowledged);
                 if self.fidelity == Fidelity::Flow {
-                    let buffer = SEND_BUFFER.saturating_sub(pipe.waiting_bytes);
+                    let buffer = self.send_buffer.saturating_sub(pipe.waiting_bytes);
                     if buffer < ROOM_MIN {
                         return;
                     }
                     room = room.min(buffer);
                 }
             } else if self.fidelity == Fidelity::Flow {
-                room = SEND_BUFFER;
+                room = self.send_buffer;
             }
             if room == 0 {
                 self.expect_room(id, side);
@@ -413,11 +413,18 @@ impl<M: Machine> Net<M> {
                 self.now + delay + self.topology.serialization(from, to, count)
             }
             Fidelity::Flow => {
+                let was_empty = pipe.waiting.is_empty();
                 pipe.waiting_bytes += count;
                 let least = SMALL as u32;
                 parcels(parts, least, |parcel| pipe.waiting.push_back(parcel));
                 match &mut pipe.flow {
-                    Some(flow) => flow.progress.push(self.now, count as u64),
+                    Some(flow) => {
+                        flow.progress.push(self.now, count as u64);
+                        // The last has just left and the flow goes on with these.
+                        if was_empty {
+                            flow.goal += pipe.waiting.front().map_or(0, |next| u64::from(next.len));
+                        }
+                    }
                     None if cut => {}
                     None => self.start_flow(id, side),
                 }
