@@ -24,6 +24,7 @@ pub mod picker;
 pub mod resume;
 mod serve;
 mod snapshot;
+mod suggest;
 mod transfer;
 
 use alloc::boxed::Box;
@@ -41,6 +42,7 @@ use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::{Resume, resume_name};
+use self::suggest::Suggestions;
 use crate::bitfield::Bitfield;
 use crate::hash::Digest;
 use crate::ids::{InfoHash, PieceIndex, StreamId, TimerId, TorrentId};
@@ -93,6 +95,7 @@ pub(crate) struct Torrent {
     content: Content,
     blame: Blame,
     choker: Policy,
+    suggestions: Suggestions,
     timer: TimerId,
     rounds: Rounds,
     /// Verified since resume data was last saved, in bytes.
@@ -224,6 +227,7 @@ impl Torrent {
                 candidates: Vec::new(),
                 chosen: Vec::new(),
             },
+            suggestions: Suggestions::new(stream("suggest").below(layout.piece_count().max(1))),
             timer: cx.timers.insert(TimerKey::Torrent(id)),
             rounds: Rounds {
                 choke: now + ROUND,
@@ -559,6 +563,7 @@ impl Torrent {
             self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
         }
         let freed_slot = !peer.we_choke;
+        self.suggestions.forget(id);
         if self.peers.get(place) == Some(&id) {
             self.peers.swap_remove(place);
             if let Some(moved) = self.peers.get(place).and_then(|id| streams.peer_mut(*id)) {
@@ -786,7 +791,7 @@ impl Torrent {
                 sent_rate: peer.sent.bytes_per_s(now),
                 unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
                 last_unchoked: peer.unchoked_at,
-                uploaded_since_unchoke: peer.uploaded - peer.uploaded_at_unchoke,
+                uploaded_since_unchoke: serve::sent_since_unchoke(*id, streams),
                 connected_at: peer.connected_at,
             });
         }
@@ -797,7 +802,7 @@ impl Torrent {
         for at in 0..self.choker.candidates.len() {
             let id = self.choker.candidates[at].id;
             let unchoke = chosen.binary_search(&id).is_ok();
-            Self::set_choked(id, !unchoke, streams, cx);
+            self.set_choked(id, !unchoke, streams, cx);
         }
         self.choker.chosen = chosen;
     }

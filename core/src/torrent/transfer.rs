@@ -89,11 +89,14 @@ impl Torrent {
             Message::Piece { .. } | Message::Request(_) => unreachable!("handled above"),
             Message::KeepAlive
             | Message::Port(_)
-            | Message::Suggest(_)
             | Message::AllowedFast(_)
             | Message::Unknown { .. } => {}
             Message::Choke => {
                 peer.choking_us = true;
+                // What it would rather send is somebody else's turn now.
+                if let Some(pipeline) = &mut peer.pipeline {
+                    pipeline.keep_suggestions(|_| false);
+                }
                 // With the Fast extension each request is rejected by itself (BEP 6).
                 if !fast {
                     self.give_up_requests(id, false, streams, cx);
@@ -113,7 +116,7 @@ impl Torrent {
             Message::NotInterested => {
                 peer.interested_in_us = false;
                 if !peer.we_choke {
-                    Self::set_choked(id, true, streams, cx);
+                    self.set_choked(id, true, streams, cx);
                     self.rounds.choke = self.rounds.choke.min(cx.now() + super::REFILL_AFTER);
                 }
             }
@@ -132,6 +135,7 @@ impl Torrent {
             }
             Message::Cancel(request) => Self::on_cancel(id, request, streams, cx),
             Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
+            Message::Suggest(piece) => self.on_suggest(id, piece, streams),
             Message::Reject(request) => self.on_reject(id, request, streams, cx),
             Message::Extended { id: extension, payload } => {
                 self.on_extended(id, extension, &payload, streams, cx)?;
@@ -179,6 +183,18 @@ impl Torrent {
         Ok(())
     }
 
+    /// A peer would rather send this piece: heeded between pieces that are equally rare.
+    fn on_suggest(&self, id: StreamId, piece: PieceIndex, streams: &mut Streams) {
+        // One that we do not lack, or that does not exist, is overlooked.
+        if self.seed_only || !self.picker.is_wanted(piece) {
+            return;
+        }
+        let Some(peer) = streams.peer_mut(id).filter(|peer| peer.fast()) else { return };
+        let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
+        pipeline.keep_suggestions(|piece| self.picker.is_wanted(piece));
+        pipeline.suggest(piece);
+    }
+
     // What the peer has.
 
     fn on_told_have(
@@ -222,6 +238,7 @@ impl Torrent {
             return Ok(());
         }
         self.picker.have(piece);
+        self.suggestions.arrived(piece);
         let news = self.picker.is_wanted(piece) || peer.have.is_seed();
         if news { self.after_have(id, streams, cx) } else { Ok(()) }
     }
@@ -316,7 +333,8 @@ impl Torrent {
         };
         let mut picked = core::mem::take(&mut self.picked);
         picked.clear();
-        self.picker.pick(id, peer.have.pieces(), room, &how, &mut picked);
+        let suggested = pipeline.suggested();
+        self.picker.pick_suggested(id, peer.have.pieces(), suggested, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
         }
