@@ -769,20 +769,31 @@ impl Torrent {
 
     /// A peer was sent so much in its turn: if that was all, the others are judged at once.
     fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
-        let seeding = self.picker.is_finished();
-        let policy = if seeding { &self.choker.seeding } else { &self.choker.leeching };
-        if sent >= policy.quantum() && self.rounds.choke > cx.now() {
+        if sent >= self.quantum() && self.rounds.choke > cx.now() {
             self.rounds.choke = cx.now();
             self.arm(cx);
         }
+    }
+
+    /// See [`Choker::quantum`].
+    fn quantum(&self) -> u64 {
+        let seeding = self.picker.is_finished();
+        if seeding { self.choker.seeding.quantum() } else { self.choker.leeching.quantum() }
+    }
+
+    /// Whether a slot goes from peer to peer, rather than to the best.
+    fn takes_turns(&self) -> bool {
+        self.quantum() < u64::MAX
     }
 
     fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         let seeding = self.picker.is_finished();
         self.choker.candidates.clear();
+        let mut idle = 0;
         for id in &self.peers {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
+            idle += usize::from(serve::is_idle(*id, now, streams));
             self.choker.candidates.push(Candidate {
                 id: *id,
                 interested: peer.interested_in_us,
@@ -797,7 +808,12 @@ impl Torrent {
         }
         let mut chosen = core::mem::take(&mut self.choker.chosen);
         let policy = if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
-        policy.unchoke(now, &self.choker.candidates, cx.config.upload_slots, &mut chosen);
+        let mut slots = cx.config.upload_slots;
+        if policy.quantum() < u64::MAX {
+            // Whoever asks for nothing in its turn does not hold the others up.
+            slots += idle.min(slots);
+        }
+        policy.unchoke(now, &self.choker.candidates, slots, &mut chosen);
         chosen.sort_unstable();
         for at in 0..self.choker.candidates.len() {
             let id = self.choker.candidates[at].id;

@@ -9,6 +9,7 @@ use crate::machine::Job;
 use crate::peer::{CloseReason, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run};
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
+use crate::time::{Duration, Instant};
 use crate::wire::{BlockRequest, Message, encode_piece_header};
 
 /// Bytes of one peer that are being read or wait to be sent, at least and at most. In between: what
@@ -16,6 +17,10 @@ use crate::wire::{BlockRequest, Message, encode_piece_header};
 /// request of our own waits behind it, so a slow peer must not have much of it.
 const SEND_BUFFER_MIN: u64 = 16 * 1024;
 const SEND_BUFFER_MAX: u64 = 2 * 1024 * 1024;
+
+/// How long a peer may ask for nothing in its turn before the next one gets a slot beside it: an
+/// unchoke and the first requests cross the network meanwhile.
+const IDLE_TURN: Duration = Duration::from_millis(200);
 
 /// How often a peer may fetch the whole torrent before it is closed (some deployed clients fetch
 /// for ever when their disk fails).
@@ -155,6 +160,7 @@ impl Torrent {
     pub(crate) fn on_sent(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         if streams.peer(id).is_some_and(|peer| !peer.we_choke) {
             self.end_turn(sent_since_unchoke(id, streams), cx);
+            self.look_at_turn(cx);
         }
         self.serve(id, streams, cx);
     }
@@ -179,6 +185,7 @@ impl Torrent {
             // First, so that its first requests heed them.
             self.suggest(id, streams, cx);
             streams.send_message(id, &Message::Unchoke, cx);
+            self.look_at_turn(cx);
             return;
         }
         self.suggestions.forget(id);
@@ -196,6 +203,15 @@ impl Torrent {
         }
     }
 
+    /// Where peers take turns: soon looks whether the one whose turn it is asks for anything.
+    fn look_at_turn(&mut self, cx: &mut Cx) {
+        let soon = cx.now() + 2 * IDLE_TURN;
+        if self.takes_turns() && self.rounds.choke > soon {
+            self.rounds.choke = soon;
+            self.arm(cx);
+        }
+    }
+
     /// A peer is interested: it need not wait for the next round if a slot is free.
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         let taken = self
@@ -207,6 +223,15 @@ impl Torrent {
             self.set_choked(id, false, streams, cx);
         }
     }
+}
+
+/// Whether a peer has a slot and asks for nothing.
+pub(super) fn is_idle(id: StreamId, now: Instant, streams: &Streams) -> bool {
+    let Some(peer) = streams.peer(id) else { return false };
+    let since = peer.unchoked_at.filter(|_| !peer.we_choke);
+    since.is_some_and(|since| now >= since + IDLE_TURN)
+        && peer.uploads.as_ref().is_none_or(|uploads| uploads.len() == 0)
+        && streams.get(id).is_some_and(|stream| stream.send.is_empty())
 }
 
 /// Bytes of blocks that a peer was sent since it got its slot, those that still wait here left out.
