@@ -13,3 +13,4 @@ pub mod net;
 pub mod storage;
 pub mod swarm;
 pub mod time;
+pub mod truth;
