@@ -25,6 +25,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
 use crate::rate::Rate;
 use crate::time::{Duration, Instant};
+use crate::torrent::choker::RATE_WINDOW;
 use crate::torrent::picker::Pieces;
 use crate::wire::{Decoder, HandshakeParser, Reserved};
 
@@ -156,6 +157,8 @@ pub(crate) struct Peer {
     pub(crate) unchoked_at: Option<Instant>,
     pub(crate) choked_at: Option<Instant>,
     pub(crate) uploaded_at_unchoke: u64,
+    /// Bytes of blocks from it, one and two choke rounds ago.
+    pub(crate) downloaded_then: [u64; 2],
 }
 
 /// Requests that a peer allows if it does not say (libtorrent's default is 250).
@@ -205,6 +208,7 @@ impl Peer {
             unchoked_at: None,
             choked_at: None,
             uploaded_at_unchoke: 0,
+            downloaded_then: [0; 2],
         }
     }
 
@@ -221,6 +225,13 @@ impl Peer {
     /// Blocks that we asked for and that are not here.
     pub(crate) fn outstanding(&self) -> usize {
         self.pipeline.as_ref().map_or(0, |pipeline| pipeline.len())
+    }
+
+    /// What it sent us in the last two choke rounds, in bytes per second of payload.
+    pub(crate) fn given(&self, now: Instant) -> u64 {
+        let window = RATE_WINDOW.min(now.saturating_since(self.connected_at));
+        let bytes = self.downloaded - self.downloaded_then[1];
+        bytes / window.as_secs().max(1)
     }
 
     /// Counts a message that is neither a block nor a request against the peer's budget.
@@ -287,6 +298,20 @@ mod tests {
         assert_eq!(peer.last_block, later);
         peer.on_block_progress(BLOCK_PROGRESS_MIN + 1, later + REQUEST_TIMEOUT);
         assert_eq!(peer.last_block, later);
+    }
+
+    #[test]
+    fn what_a_peer_gave_is_judged_over_two_rounds() {
+        let start = Instant::ORIGIN;
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let mut peer = Peer::new(start, address, None);
+        peer.downloaded = 50_000;
+        assert_eq!(peer.given(start + Duration::from_secs(5)), 10_000);
+        peer.downloaded_then = [50_000, 0];
+        peer.downloaded = 300_000;
+        assert_eq!(peer.given(start + Duration::from_secs(25)), 15_000);
+        peer.downloaded_then = [300_000, 50_000];
+        assert_eq!(peer.given(start + Duration::from_secs(35)), 12_500);
     }
 
     #[test]

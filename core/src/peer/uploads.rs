@@ -90,7 +90,7 @@ impl Uploads {
         self.in_read.drain(..).chain(self.waiting.drain(..))
     }
 
-    #[cfg(test)]
+    /// Whether no request waits or is read.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_read.is_empty()
     }

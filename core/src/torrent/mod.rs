@@ -162,6 +162,8 @@ struct Policy {
 #[derive(Clone, Copy, Debug)]
 struct Rounds {
     choke: Instant,
+    /// When the peers' rates for the choker began anew.
+    judged: Instant,
     connect: Instant,
     refill: Instant,
     save: Instant,
@@ -231,6 +233,7 @@ impl Torrent {
             timer: cx.timers.insert(TimerKey::Torrent(id)),
             rounds: Rounds {
                 choke: now + ROUND,
+                judged: now,
                 connect: now,
                 refill: now + REFILL_EVERY,
                 save: now + SAVE_EVERY,
@@ -433,6 +436,7 @@ impl Torrent {
             if now >= self.rounds.choke {
                 self.rounds.choke = now + ROUND;
                 self.choke_round(streams, cx);
+                self.end_rate_window(streams, now);
             }
             if now >= self.rounds.refill {
                 self.refill(streams, cx);
@@ -786,6 +790,19 @@ impl Torrent {
         self.quantum() < u64::MAX
     }
 
+    /// Once per round, the oldest round falls out of what peers are judged by.
+    fn end_rate_window(&mut self, streams: &mut Streams, now: Instant) {
+        if now < self.rounds.judged + ROUND {
+            return;
+        }
+        self.rounds.judged = now;
+        for id in &self.peers {
+            if let Some(peer) = streams.peer_mut(*id) {
+                peer.downloaded_then = [peer.downloaded, peer.downloaded_then[0]];
+            }
+        }
+    }
+
     fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         let seeding = self.picker.is_finished();
@@ -798,7 +815,7 @@ impl Torrent {
                 id: *id,
                 interested: peer.interested_in_us,
                 snubbed: peer.snubbed,
-                received_rate: peer.received.bytes_per_s(now),
+                received_rate: peer.given(now),
                 sent_rate: peer.sent.bytes_per_s(now),
                 unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
                 last_unchoked: peer.unchoked_at,

@@ -188,7 +188,7 @@ impl Torrent {
             self.look_at_turn(cx);
             return;
         }
-        self.suggestions.forget(id);
+        self.suggestions.interrupt(id);
         peer.choked_at = Some(now);
         let fast = peer.fast();
         let mut dropped = smallvec::SmallVec::<[BlockRequest; 16]>::new();
@@ -230,7 +230,7 @@ pub(super) fn is_idle(id: StreamId, now: Instant, streams: &Streams) -> bool {
     let Some(peer) = streams.peer(id) else { return false };
     let since = peer.unchoked_at.filter(|_| !peer.we_choke);
     since.is_some_and(|since| now >= since + IDLE_TURN)
-        && peer.uploads.as_ref().is_none_or(|uploads| uploads.len() == 0)
+        && peer.uploads.as_ref().is_none_or(|uploads| uploads.is_empty())
         && streams.get(id).is_some_and(|stream| stream.send.is_empty())
 }
 

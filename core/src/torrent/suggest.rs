@@ -7,7 +7,8 @@
 //! nobody else. This is what super-seeding is for, without lying about what we have.
 //!
 //! Suggestions are hints: who does not heed them loses nothing, and is served all the same. A piece
-//! that was suggested in vain is free again when the peer is choked or gone.
+//! that was suggested in vain is free again when the peer is choked, and one that was begun when it
+//! is gone.
 
 use alloc::vec::Vec;
 
@@ -66,7 +67,13 @@ impl Suggestions {
         }
     }
 
-    /// A peer is choked or gone: others may have its pieces.
+    /// A peer is choked: others may have what it did not begin. What it did begin is left to it;
+    /// somebody else would begin anew.
+    pub(super) fn interrupt(&mut self, peer: StreamId) {
+        self.given.retain(|given| given.peer != peer || given.taken);
+    }
+
+    /// A peer is gone: others may have its pieces.
     pub(super) fn forget(&mut self, peer: StreamId) {
         self.given.retain(|given| given.peer != peer);
     }
@@ -143,8 +150,13 @@ mod tests {
         suggestions.taken(peer(0), PieceIndex(2));
         picker.have(PieceIndex(1));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "what is left is somebody's");
-        suggestions.forget(peer(1));
-        assert_eq!(next(&mut suggestions, 0, &picker), Some(3));
+        suggestions.interrupt(peer(0));
+        suggestions.interrupt(peer(1));
+        assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
+        assert_eq!(next(&mut suggestions, 1, &picker), Some(0));
+        assert_eq!(next(&mut suggestions, 2, &picker), None, "peer 0 began piece 2");
+        suggestions.forget(peer(0));
+        assert_eq!(next(&mut suggestions, 2, &picker), Some(2));
         picker.have(PieceIndex(0));
         suggestions.arrived(PieceIndex(0));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "all that nobody has is suggested");
