@@ -103,6 +103,24 @@ impl Outcome {
 }
 
 impl Crowd {
+    /// 1,024 peers with 30 connections each and 256 pieces, one of which takes a second; 25 ms there
+    /// and back with the choker that ships, next to nothing without it. Half a million blocks.
+    pub fn full(slots: Slots, seed: u64) -> Self {
+        let one_way = if slots == Slots::PieceByPiece { 50 } else { 12_500 };
+        Self {
+            peers: 1_024,
+            degree: 30,
+            pieces: 256,
+            piece_len: 32 * 1024,
+            up_bytes_per_s: 32 * 1024,
+            one_way: Duration::from_micros(one_way),
+            send_buffer: 16 * 1024 + 16,
+            slots,
+            pick: Pick::RarestFirst,
+            seed,
+        }
+    }
+
     /// The swarm, wired up at time zero; the first host is the seed.
     pub fn swarm(&self) -> Swarm {
         let seed = Seed::from_number(self.seed);
