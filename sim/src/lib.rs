@@ -15,3 +15,4 @@ pub mod scenario;
 pub mod storage;
 pub mod swarm;
 pub mod time;
+pub mod truth;

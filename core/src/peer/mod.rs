@@ -32,6 +32,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
 use crate::rate::Rate;
 use crate::time::{Duration, Instant};
+use crate::torrent::choker::RATE_WINDOW;
 use crate::torrent::picker::{Pieces, Standing};
 use crate::wire::{Decoder, HandshakeParser, Reserved};
 
@@ -181,6 +182,24 @@ pub(crate) struct Peer {
     pub(crate) bored_at: Instant,
     pub(crate) unchoked_at: Option<Instant>,
     pub(crate) uploaded_at_unchoke: u64,
+    /// Bytes of blocks from it, one and two choke rounds ago.
+    downloaded_then: [Coarse; 2],
+}
+
+/// A count of bytes in 256s, modulo 2^40 bytes: enough to tell what came in two choke rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Coarse(u32);
+
+impl Coarse {
+    const UNIT: u64 = 256;
+
+    const fn of(bytes: u64) -> Self {
+        Self((bytes / Self::UNIT) as u32)
+    }
+
+    const fn since(self, then: Self) -> u64 {
+        self.0.wrapping_sub(then.0) as u64 * Self::UNIT
+    }
 }
 
 /// Requests that a peer allows if it does not say (libtorrent's default is 250).
@@ -235,6 +254,7 @@ impl Peer {
             bored_at: now,
             unchoked_at: None,
             uploaded_at_unchoke: 0,
+            downloaded_then: [Coarse(0); 2],
         }
     }
 
@@ -251,6 +271,18 @@ impl Peer {
     /// Blocks that we asked for and that are not here.
     pub(crate) fn outstanding(&self) -> usize {
         self.pipeline.as_ref().map_or(0, |pipeline| pipeline.len())
+    }
+
+    /// What it sent us in the last two choke rounds, in bytes per second of payload.
+    pub(crate) fn given(&self, now: Instant) -> u64 {
+        let window = RATE_WINDOW.min(now.saturating_since(self.connected_at));
+        let bytes = Coarse::of(self.downloaded).since(self.downloaded_then[1]);
+        bytes / window.as_secs().max(1)
+    }
+
+    /// A choke round passed.
+    pub(crate) const fn note_round(&mut self) {
+        self.downloaded_then = [Coarse::of(self.downloaded), self.downloaded_then[0]];
     }
 
     /// Counts a message that is neither a block nor a request against the peer's budget.
@@ -318,7 +350,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Peer>() <= 384, "{}", size_of::<Peer>());
+        assert!(size_of::<Peer>() <= 392, "{}", size_of::<Peer>());
     }
 
     #[test]
@@ -333,6 +365,20 @@ mod tests {
         assert_eq!(peer.last_block, later);
         peer.on_block_progress(BLOCK_PROGRESS_MIN + 1, later + REQUEST_TIMEOUT);
         assert_eq!(peer.last_block, later);
+    }
+
+    #[test]
+    fn what_a_peer_gave_is_judged_over_two_rounds() {
+        let start = Instant::ORIGIN;
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let mut peer = Peer::new(start, address, None);
+        peer.downloaded = 51_200;
+        assert_eq!(peer.given(start + Duration::from_secs(5)), 10_240);
+        peer.note_round();
+        peer.downloaded = 307_200;
+        assert_eq!(peer.given(start + Duration::from_secs(25)), 15_360);
+        peer.note_round();
+        assert_eq!(peer.given(start + Duration::from_secs(35)), 12_800);
     }
 
     #[test]

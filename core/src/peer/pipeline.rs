@@ -6,6 +6,9 @@
 
 use alloc::collections::VecDeque;
 
+use smallvec::SmallVec;
+
+use crate::ids::PieceIndex;
 use crate::time::{Duration, Instant};
 use crate::torrent::picker::{BLOCK_LEN, BlockId};
 
@@ -27,7 +30,12 @@ pub(crate) struct Pipeline {
     slow_start: bool,
     /// The least delay of an answer seen, in microseconds.
     delay_us: u64,
+    /// What the peer would rather send (BEP 6), the latest last.
+    suggested: SmallVec<[PieceIndex; 4]>,
 }
+
+/// Suggestions of one peer that are kept.
+pub(crate) const SUGGESTIONS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
@@ -37,7 +45,13 @@ struct Outstanding {
 
 impl Pipeline {
     pub(crate) const fn new() -> Self {
-        Self { requests: VecDeque::new(), depth: DEPTH_MIN, slow_start: true, delay_us: u64::MAX }
+        Self {
+            requests: VecDeque::new(),
+            depth: DEPTH_MIN,
+            slow_start: true,
+            delay_us: u64::MAX,
+            suggested: SmallVec::new_const(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,6 +82,25 @@ impl Pipeline {
         self.delay_us = self.delay_us.min(u64::try_from(delay).unwrap_or(u64::MAX));
         self.resize(rate);
         true
+    }
+
+    /// The peer suggests a piece. The oldest suggestion makes room.
+    pub(crate) fn suggest(&mut self, piece: PieceIndex) {
+        self.suggested.retain(|suggested| *suggested != piece);
+        if self.suggested.len() >= SUGGESTIONS_MAX {
+            self.suggested.remove(0);
+        }
+        self.suggested.push(piece);
+    }
+
+    /// What the peer suggested, the oldest first.
+    pub(crate) fn suggested(&self) -> &[PieceIndex] {
+        &self.suggested
+    }
+
+    /// Drops suggestions that are of no use.
+    pub(crate) fn keep_suggestions(&mut self, keep: impl Fn(PieceIndex) -> bool) {
+        self.suggested.retain(|piece| keep(*piece));
     }
 
     /// A request will not be answered. Returns whether we asked for it.
@@ -119,7 +152,6 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PieceIndex;
 
     fn block(index: u32) -> BlockId {
         BlockId { piece: PieceIndex(0), block: index }
@@ -165,6 +197,18 @@ mod tests {
         let middle = settle(Duration::from_millis(100), Duration::from_millis(20));
         assert!((50..=60).contains(&middle), "{middle}");
         assert_eq!(settle(Duration::from_millis(1), Duration::from_micros(50)), DEPTH_MAX);
+    }
+
+    #[test]
+    fn of_many_suggestions_the_latest_are_kept() {
+        let mut pipeline = Pipeline::new();
+        for piece in [7, 0, 1, 7].into_iter().chain(20..20 + SUGGESTIONS_MAX as u32 - 1) {
+            pipeline.suggest(PieceIndex(piece));
+        }
+        assert_eq!(pipeline.suggested().len(), SUGGESTIONS_MAX);
+        assert_eq!(pipeline.suggested()[0], PieceIndex(7));
+        pipeline.keep_suggestions(|piece| piece.0 > 20);
+        assert_eq!(pipeline.suggested()[0], PieceIndex(21));
     }
 
     #[test]

@@ -67,15 +67,15 @@ impl Uploads {
         self.take_read(request)
     }
 
-    /// The next run of neighbours to read together.
-    pub(crate) fn next_run(&mut self) -> Option<Run> {
+    /// The next run of neighbours to read together: one, and more while they fit into `room` bytes.
+    pub(crate) fn next_run(&mut self, room: u32) -> Option<Run> {
         let first = self.waiting.pop_front()?;
         let mut run = Run::new();
         run.push(first);
         let mut len = first.length;
         while let Some(next) = self.waiting.front() {
             let adjacent = next.piece == first.piece && next.begin == first.begin + len;
-            if !adjacent || len + next.length > READ_LEN_MAX {
+            if !adjacent || len + next.length > READ_LEN_MAX.min(room) {
                 break;
             }
             len += next.length;
@@ -157,12 +157,24 @@ mod tests {
             assert!(uploads.push(request(0, block * 16_384)));
         }
         uploads.push(request(3, 0));
-        let run = uploads.next_run().expect("a run");
+        let run = uploads.next_run(u32::MAX).expect("a run");
         assert_eq!(run.len(), 16);
-        assert_eq!(uploads.next_run().map(|run| run.len()), Some(4));
-        assert_eq!(uploads.next_run().map(|run| run[0].piece), Some(PieceIndex(3)));
-        assert_eq!(uploads.next_run(), None);
+        assert_eq!(uploads.next_run(u32::MAX).map(|run| run.len()), Some(4));
+        assert_eq!(uploads.next_run(u32::MAX).map(|run| run[0].piece), Some(PieceIndex(3)));
+        assert_eq!(uploads.next_run(u32::MAX), None);
         assert_eq!(uploads.reading, 21 * 16_384);
+    }
+
+    #[test]
+    fn a_slow_peer_is_read_for_block_by_block() {
+        let mut uploads = Uploads::default();
+        for block in 0..4 {
+            uploads.push(request(0, block * 16_384));
+        }
+        assert_eq!(uploads.next_run(1).map(|run| run.len()), Some(1));
+        assert_eq!(uploads.next_run(40_000).map(|run| run.len()), Some(2));
+        // What was not read can still be taken back.
+        assert_eq!(uploads.drop_choked().len(), 4);
     }
 
     #[test]
@@ -170,7 +182,7 @@ mod tests {
         let mut uploads = Uploads::default();
         uploads.push(request(0, 0));
         uploads.push(request(0, 16_384));
-        uploads.next_run();
+        uploads.next_run(u32::MAX);
         assert!(uploads.cancel(request(0, 0)));
         assert!(!uploads.take_read(request(0, 0)));
         assert!(uploads.take_read(request(0, 16_384)));
@@ -185,7 +197,7 @@ mod tests {
         assert!(uploads.allows(request(7, 0)) && uploads.push(request(7, 0)));
         assert!(uploads.allows(request(7, 16_384)) && !uploads.allows(request(7, 0)));
         uploads.push(request(1, 0));
-        uploads.next_run();
+        uploads.next_run(READ_LEN_MAX);
         uploads.push(request(2, 0));
         assert_eq!(uploads.drop_choked()[..], [request(1, 0), request(2, 0)]);
         assert_eq!(uploads.len(), 1);

@@ -96,6 +96,7 @@ impl Session {
         }
         peer.decoder = decoder;
         torrent.fill(id, &mut self.streams, &mut self.cx);
+        torrent.suggest(id, &mut self.streams, &mut self.cx);
         torrent.serve(id, &mut self.streams, &mut self.cx);
         self.streams.rearm(id, &mut self.cx);
         match self.streams.get(id) {
@@ -124,7 +125,7 @@ impl Session {
         }
         let torrent = peer.torrent;
         if let Some(torrent) = torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
-            torrent.serve(id, &mut self.streams, &mut self.cx);
+            torrent.on_sent(id, &mut self.streams, &mut self.cx);
         }
     }
 

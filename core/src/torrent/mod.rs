@@ -24,6 +24,7 @@ pub mod picker;
 pub mod resume;
 mod serve;
 mod snapshot;
+mod suggest;
 mod transfer;
 
 use alloc::boxed::Box;
@@ -42,6 +43,7 @@ use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::{Resume, resume_name};
+use self::suggest::Suggestions;
 use crate::bitfield::Bitfield;
 use crate::hash::Digest;
 use crate::ids::{InfoHash, PieceIndex, StreamId, TimerId, TorrentId};
@@ -98,6 +100,7 @@ pub(crate) struct Torrent {
     content: Content,
     blame: Blame,
     choker: Policy,
+    suggestions: Suggestions,
     timer: TimerId,
     rounds: Rounds,
     /// Verified since resume data was last saved, in bytes.
@@ -162,6 +165,8 @@ struct Policy {
 #[derive(Clone, Copy, Debug)]
 struct Rounds {
     choke: Instant,
+    /// When the peers' rates for the choker began anew.
+    judged: Instant,
     connect: Instant,
     refill: Instant,
     save: Instant,
@@ -231,9 +236,11 @@ impl Torrent {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
                 seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
             },
+            suggestions: Suggestions::new(stream("suggest").below(layout.piece_count().max(1))),
             timer: cx.timers.insert(TimerKey::Torrent(id)),
             rounds: Rounds {
                 choke: now + ROUND,
+                judged: now,
                 connect: now,
                 refill: now + REFILL_EVERY,
                 save: now + SAVE_EVERY,
@@ -439,6 +446,7 @@ impl Torrent {
             if now >= self.rounds.choke {
                 self.rounds.choke = now + ROUND;
                 self.choke_round(streams, cx);
+                self.end_rate_window(streams, now);
             }
             if now >= self.rounds.refill {
                 self.refill(streams, cx);
@@ -585,6 +593,7 @@ impl Torrent {
             self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
         }
         let freed_slot = !peer.we_choke;
+        self.suggestions.forget(id);
         if self.peers.get(place) == Some(&id) {
             self.peers.swap_remove(place);
             if let Some(moved) = self.peers.get(place).and_then(|id| streams.peer_mut(*id)) {
@@ -811,11 +820,33 @@ impl Torrent {
 
     /// A peer was sent so much in its turn: if that was all, the others are judged at once.
     fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
-        let seeding = self.picker.is_finished();
-        let policy = if seeding { &self.choker.seeding } else { &self.choker.leeching };
-        if sent >= policy.quantum() && self.rounds.choke > cx.now() {
+        if sent >= self.quantum() && self.rounds.choke > cx.now() {
             self.rounds.choke = cx.now();
             self.arm(cx);
+        }
+    }
+
+    /// See [`Choker::quantum`].
+    fn quantum(&self) -> u64 {
+        let seeding = self.picker.is_finished();
+        if seeding { self.choker.seeding.quantum() } else { self.choker.leeching.quantum() }
+    }
+
+    /// Whether a slot goes from peer to peer, rather than to the best.
+    fn takes_turns(&self) -> bool {
+        self.quantum() < u64::MAX
+    }
+
+    /// Once per round, the oldest round falls out of what peers are judged by.
+    fn end_rate_window(&mut self, streams: &mut Streams, now: Instant) {
+        if now < self.rounds.judged + ROUND {
+            return;
+        }
+        self.rounds.judged = now;
+        for id in &self.peers {
+            if let Some(peer) = streams.peer_mut(*id) {
+                peer.note_round();
+            }
         }
     }
 
@@ -824,27 +855,34 @@ impl Torrent {
         let seeding = self.picker.is_finished();
         // Once in a while, and not kept in between: most torrents idle.
         let mut candidates = Vec::with_capacity(self.peers.len());
+        let mut idle = 0;
         for id in &self.peers {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
+            idle += usize::from(serve::is_idle(*id, now, streams));
             candidates.push(Candidate {
                 id: *id,
                 interested: peer.interested_in_us,
                 snubbed: peer.snubbed,
-                received_rate: peer.received.bytes_per_s(now),
+                received_rate: peer.given(now),
                 sent_rate: peer.sent.bytes_per_s(now),
                 unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
                 last_unchoked: peer.unchoked_at,
-                uploaded_since_unchoke: peer.uploaded - peer.uploaded_at_unchoke,
+                uploaded_since_unchoke: serve::sent_since_unchoke(*id, streams),
                 connected_at: peer.connected_at,
             });
         }
         let mut chosen = Vec::new();
         let policy = if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
-        policy.unchoke(now, &candidates, cx.config.upload_slots, &mut chosen);
+        let mut slots = cx.config.upload_slots;
+        if policy.quantum() < u64::MAX {
+            // Whoever asks for nothing in its turn does not hold the others up.
+            slots = slots.saturating_add(idle.min(slots));
+        }
+        policy.unchoke(now, &candidates, slots, &mut chosen);
         chosen.sort_unstable();
         for Candidate { id, .. } in candidates {
             let unchoke = chosen.binary_search(&id).is_ok();
-            Self::set_choked(id, !unchoke, streams, cx);
+            self.set_choked(id, !unchoke, streams, cx);
         }
     }
 

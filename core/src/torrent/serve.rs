@@ -13,12 +13,18 @@ use crate::peer::{
 use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
+use crate::time::{Duration, Instant};
 use crate::wire::{BlockRequest, Message, encode_piece_header};
 
 /// Bytes of one peer that are being read or wait to be sent, at least and at most. In between: what
-/// it takes in half a second.
-const SEND_BUFFER_MIN: u64 = 512 * 1024;
+/// it takes in half a second. What was read is sent whatever comes after it: a choke, a cancel or a
+/// request of our own waits behind it, so a slow peer must not have much of it.
+const SEND_BUFFER_MIN: u64 = 16 * 1024;
 const SEND_BUFFER_MAX: u64 = 2 * 1024 * 1024;
+
+/// How long a peer may ask for nothing in its turn before the next one gets a slot beside it: an
+/// unchoke and the first requests cross the network meanwhile.
+const IDLE_TURN: Duration = Duration::from_millis(200);
 
 /// How often a peer may fetch the whole torrent before it is closed (some deployed clients fetch
 /// for ever when their disk fails).
@@ -29,7 +35,7 @@ const COPIES_SLACK: u64 = 64 * 1024 * 1024;
 
 impl Torrent {
     pub(super) fn on_request(
-        &self,
+        &mut self,
         id: StreamId,
         request: BlockRequest,
         streams: &mut Streams,
@@ -60,6 +66,7 @@ impl Torrent {
         let choked = peer.we_choke;
         let uploads = Self::uploads_of(peer);
         let taken = running && (!choked || uploads.allows(request)) && uploads.push(request);
+        self.suggestions.taken(id, request.piece);
         if !taken {
             // A request that crossed our choke is dropped, or rejected where that can be said.
             let uploads = Self::uploads_of(peer);
@@ -123,7 +130,8 @@ impl Torrent {
             if (queued + uploads.reading) as u64 >= goal {
                 return;
             }
-            let Some(run) = uploads.next_run() else { return };
+            let room = goal - (queued + uploads.reading) as u64;
+            let Some(run) = uploads.next_run(room as u32) else { return };
             let len: u32 = run.iter().map(|request| request.length).sum();
             let piece_start =
                 u64::from(run[0].piece.0) * u64::from(self.metainfo.info().layout().piece_len());
@@ -149,7 +157,6 @@ impl Torrent {
         let Some(uploads) = &mut peer.uploads else { return };
         uploads.reading = uploads.reading.saturating_sub(len as usize);
         let mut data = data.filter(|data| data.len() == len as usize);
-        let mut turn = 0;
         for request in run {
             let Some(peer) = streams.peer_mut(id) else { return };
             let Some(uploads) = &mut peer.uploads else { return };
@@ -174,16 +181,29 @@ impl Torrent {
             self.uploaded += sent;
             self.up.add(cx.clock.now(), request.length as usize);
             cx.stats.uploaded_bytes += sent;
-            turn = peer.uploaded - peer.uploaded_at_unchoke;
             streams.send(id, header, &mut cx.out);
             streams.send(id, block, &mut cx.out);
         }
-        self.end_turn(turn, cx);
+        self.serve(id, streams, cx);
+    }
+
+    /// The driver took something that we send to a peer.
+    pub(crate) fn on_sent(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        if streams.peer(id).is_some_and(|peer| !peer.we_choke) {
+            self.end_turn(sent_since_unchoke(id, streams), cx);
+            self.look_at_turn(cx);
+        }
         self.serve(id, streams, cx);
     }
 
     /// Chokes or unchokes a peer, if that is a change.
-    pub(super) fn set_choked(id: StreamId, choke: bool, streams: &mut Streams, cx: &mut Cx) {
+    pub(super) fn set_choked(
+        &mut self,
+        id: StreamId,
+        choke: bool,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) {
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return };
         if peer.we_choke == choke {
@@ -194,10 +214,14 @@ impl Torrent {
             peer.unchoked_at = Some(now);
             peer.asked_at = now;
             peer.uploaded_at_unchoke = peer.uploaded;
+            // First, so that its first requests heed them.
+            self.suggest(id, streams, cx);
             streams.send_message(id, &Message::Unchoke, cx);
             streams.rearm(id, cx);
+            self.look_at_turn(cx);
             return;
         }
+        self.suggestions.interrupt(id);
         let fast = peer.fast();
         let uploads = peer.uploads.as_mut();
         let dropped = uploads.map(|uploads| uploads.drop_choked()).unwrap_or_default();
@@ -234,15 +258,40 @@ impl Torrent {
         uploads.allowed = offer;
     }
 
+    /// Where peers take turns: soon looks whether the one whose turn it is asks for anything.
+    fn look_at_turn(&mut self, cx: &mut Cx) {
+        let soon = cx.now() + 2 * IDLE_TURN;
+        if self.takes_turns() && self.rounds.choke > soon {
+            self.rounds.choke = soon;
+            self.arm(cx);
+        }
+    }
+
     /// A peer is interested: it need not wait for the next round if a slot is free.
-    pub(super) fn offer_slot(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+    pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         let taken = self
             .peers
             .iter()
             .filter(|id| streams.peer(**id).is_some_and(|peer| !peer.we_choke))
             .count();
         if taken < cx.config.upload_slots && matches!(self.phase, Phase::Running) {
-            Self::set_choked(id, false, streams, cx);
+            self.set_choked(id, false, streams, cx);
         }
     }
+}
+
+/// Whether a peer has a slot and asks for nothing.
+pub(super) fn is_idle(id: StreamId, now: Instant, streams: &Streams) -> bool {
+    let Some(peer) = streams.peer(id) else { return false };
+    let since = peer.unchoked_at.filter(|_| !peer.we_choke);
+    since.is_some_and(|since| now >= since + IDLE_TURN)
+        && peer.uploads.as_ref().is_none_or(|uploads| uploads.is_empty())
+        && streams.get(id).is_some_and(|stream| stream.send.is_empty())
+}
+
+/// Bytes of blocks that a peer was sent since it got its slot, those that still wait here left out.
+pub(super) fn sent_since_unchoke(id: StreamId, streams: &Streams) -> u64 {
+    let Some(peer) = streams.peer(id) else { return 0 };
+    let waiting = streams.get(id).map_or(0, |stream| stream.send.len() as u64);
+    (peer.uploaded - peer.uploaded_at_unchoke).saturating_sub(waiting)
 }

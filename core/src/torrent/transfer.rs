@@ -91,10 +91,7 @@ impl Torrent {
         }
         match message {
             Message::Piece { .. } | Message::Request(_) => unreachable!("handled above"),
-            Message::KeepAlive
-            | Message::Port(_)
-            | Message::Suggest(_)
-            | Message::Unknown { .. } => {}
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } => {}
             Message::AllowedFast(piece) => self.on_allowed_fast(id, piece, streams, cx)?,
             Message::Choke => {
                 // It is as good as before once it delivers. Until then one that does nothing but
@@ -103,6 +100,10 @@ impl Torrent {
                     peer.standing = Standing::Doubtful;
                 }
                 peer.choking_us = true;
+                // What it would rather send is somebody else's turn now.
+                if let Some(pipeline) = &mut peer.pipeline {
+                    pipeline.keep_suggestions(|_| false);
+                }
                 // With the Fast extension each request is rejected by itself (BEP 6).
                 if !fast {
                     self.give_up_requests(id, false, streams, cx);
@@ -132,7 +133,7 @@ impl Torrent {
                 }
                 peer.interested_in_us = false;
                 if !peer.we_choke {
-                    Self::set_choked(id, true, streams, cx);
+                    self.set_choked(id, true, streams, cx);
                     self.rounds.choke = self.rounds.choke.min(cx.now() + super::REFILL_AFTER);
                 }
             }
@@ -151,6 +152,7 @@ impl Torrent {
             }
             Message::Cancel(request) => Self::on_cancel(id, request, streams, cx),
             Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
+            Message::Suggest(piece) => self.on_suggest(id, piece, streams),
             Message::Reject(request) => self.on_reject(id, request, streams, cx)?,
             Message::Extended { id: extension, payload } => {
                 self.on_extended(id, extension, &payload, streams, cx)?;
@@ -198,6 +200,18 @@ impl Torrent {
         Ok(())
     }
 
+    /// A peer would rather send this piece: heeded between pieces that are equally rare.
+    fn on_suggest(&self, id: StreamId, piece: PieceIndex, streams: &mut Streams) {
+        // One that we do not lack, or that does not exist, is overlooked.
+        if self.seed_only || !self.picker.is_wanted(piece) {
+            return;
+        }
+        let Some(peer) = streams.peer_mut(id).filter(|peer| peer.fast()) else { return };
+        let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
+        pipeline.keep_suggestions(|piece| self.picker.is_wanted(piece));
+        pipeline.suggest(piece);
+    }
+
     // What the peer has.
 
     fn on_told_have(
@@ -241,6 +255,7 @@ impl Torrent {
             return Ok(());
         }
         self.picker.have(piece);
+        self.suggestions.arrived(piece);
         let news = self.picker.is_wanted(piece) || peer.have.is_seed();
         if news { self.after_have(id, streams, cx) } else { Ok(()) }
     }
@@ -388,7 +403,8 @@ impl Torrent {
             None => peer.have.pieces(),
         };
         let pieces = pieces.except(refused.as_deref().unwrap_or_default());
-        self.picker.pick(id, pieces, room, &how, &mut picked);
+        let suggested = pipeline.suggested();
+        self.picker.pick_suggested(id, pieces, suggested, room, &how, &mut picked);
         if outstanding == 0 {
             peer.last_block = now;
         }

@@ -5,9 +5,10 @@
 //! It does not judge peers, keep their pieces or send cancels: the torrent does, with what the
 //! picker returns.
 //!
-//! The order is: higher priority first; within a priority, pieces already begun before new ones,
-//! and new ones rarest first (BEP 3, "rarest first"), with ties broken by a seeded shuffle. The
-//! first pieces of a newcomer are random, so that it soon has something to trade. When every
+//! The order is: higher priority first; within a priority, pieces already begun before new ones
+//! that are no rarer, and new ones rarest first (BEP 3, "rarest first"), with ties broken by what
+//! the peer suggests (BEP 6) and a seeded shuffle. A fast peer, which fetches whole pieces, goes on
+//! with its own before it begins others. The first pieces of a newcomer are random, so that it soon has something to trade. When every
 //! wanted block was asked for, blocks are asked of further peers, and the first to arrive cancels
 //! the rest: the end game. Few peers are asked for the same block, and those that are
 //! not known to deliver are not counted against one that is.

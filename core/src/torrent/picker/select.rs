@@ -118,12 +118,21 @@ struct Search<'a> {
     peer_has: Pieces<'a>,
     priority: u8,
     common_first: bool,
+    /// What the peer would rather send, where rarity does not decide.
+    suggested: &'a [PieceIndex],
     /// How many pieces of the band were looked at and left there.
     passed: usize,
     tries_left: u32,
     /// The best of a sample, best last.
     found: SmallVec<[u32; LANES_MAX]>,
     done: bool,
+}
+
+impl Search<'_> {
+    /// Whether rarity does not matter yet.
+    const fn is_random(&self) -> bool {
+        self.tries_left > 0
+    }
 }
 
 impl Picker {
@@ -145,6 +154,20 @@ impl Picker {
         how: &PickOptions,
         out: &mut Vec<BlockId>,
     ) -> usize {
+        self.pick_suggested(peer, pieces, &[], count, how, out)
+    }
+
+    /// As [`pick`](Self::pick), where the peer suggested these pieces (BEP 6). Rarest first, a
+    /// suggestion decides between pieces that are equally rare, and nothing else.
+    pub fn pick_suggested(
+        &mut self,
+        peer: StreamId,
+        pieces: Pieces<'_>,
+        suggested: &[PieceIndex],
+        count: usize,
+        how: &PickOptions,
+        out: &mut Vec<BlockId>,
+    ) -> usize {
         if count == 0 {
             return 0;
         }
@@ -162,7 +185,7 @@ impl Picker {
             if out.len() >= goal || (here.is_empty() && self.band_is_empty(priority)) {
                 continue;
             }
-            let mut search = self.search(pieces, priority, how);
+            let mut search = self.search(pieces, priority, suggested, how);
             let shared = here.partition_point(|partial| partial.class < Class::Shared);
             let foreign = here.partition_point(|partial| partial.class < Class::Foreign);
             let joins = if lanes > 0 {
@@ -178,6 +201,7 @@ impl Picker {
                 shared
             } else {
                 for partial in &here[..foreign] {
+                    self.take_rarer(partial.piece, peer, &mut search, goal, how.standing, out);
                     self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
                 while out.len() < goal && self.has_room() {
@@ -361,7 +385,38 @@ impl Picker {
         self.sync_loose(piece);
     }
 
-    fn search<'a>(&self, peer_has: Pieces<'a>, priority: u8, how: &PickOptions) -> Search<'a> {
+    /// Before a slow peer helps with a piece that was begun, it is asked for new ones that are
+    /// rarer: others can finish the one that was begun, and perhaps nobody else has the rare one.
+    fn take_rarer(
+        &mut self,
+        begun: u32,
+        peer: StreamId,
+        search: &mut Search<'_>,
+        goal: usize,
+        standing: Standing,
+        out: &mut Vec<BlockId>,
+    ) {
+        // A newcomer needs whole pieces first.
+        if !matches!(self.order, Order::RarestFirst) || search.is_random() || search.common_first {
+            return;
+        }
+        while out.len() < goal && self.has_room() {
+            let Some(piece) = self.next_new(search) else { return };
+            if self.availability_of(piece) >= self.availability_of(begun) {
+                search.found.push(piece);
+                return;
+            }
+            self.take(piece, peer, goal - out.len(), standing, out);
+        }
+    }
+
+    fn search<'a>(
+        &self,
+        peer_has: Pieces<'a>,
+        priority: u8,
+        suggested: &'a [PieceIndex],
+        how: &PickOptions,
+    ) -> Search<'a> {
         let random = matches!(self.order, Order::RarestFirst)
             && !how.common_first
             && self.have_count < RANDOM_FIRST_PIECES;
@@ -369,6 +424,7 @@ impl Picker {
             peer_has,
             priority,
             common_first: how.common_first,
+            suggested: if how.common_first { &[] } else { suggested },
             passed: 0,
             tries_left: if random { RANDOM_TRIES } else { 0 },
             found: SmallVec::new(),
@@ -378,6 +434,25 @@ impl Picker {
 
     /// The next new piece for the peer. The caller opens it before it asks again.
     fn next_new(&mut self, search: &mut Search<'_>) -> Option<u32> {
+        let piece = self.next_by_order(search)?;
+        if search.suggested.is_empty() || !matches!(self.order, Order::RarestFirst) {
+            return Some(piece);
+        }
+        let rarest = self.availability(PieceIndex(piece));
+        self.places.steps += search.suggested.len() as u64;
+        let better = search.suggested.iter().map(|suggested| suggested.0).find(|suggested| {
+            self.state(PieceIndex(*suggested)) == PieceState::Missing
+                && self.priority(PieceIndex(*suggested)).value() == search.priority
+                && search.peer_has.contains(*suggested)
+                && self.availability(PieceIndex(*suggested)) <= rarest
+        });
+        let Some(better) = better.filter(|better| *better != piece) else { return Some(piece) };
+        search.found.retain(|found| *found != better);
+        search.found.push(piece);
+        Some(better)
+    }
+
+    fn next_by_order(&mut self, search: &mut Search<'_>) -> Option<u32> {
         if let Some(piece) = search.found.pop() {
             return Some(piece);
         }

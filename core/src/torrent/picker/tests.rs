@@ -212,9 +212,8 @@ fn everything_may_be_unwanted_and_wanted_again() {
 // Partial pieces, fast and slow peers.
 
 #[test]
-fn a_begun_piece_comes_before_a_rarer_new_one() {
+fn a_begun_piece_comes_before_a_new_one_that_is_no_rarer() {
     let mut picker = torrent(2, 3);
-    picker.have(PieceIndex(0));
     picker.requested(id(0, 1), peer(1));
     assert_eq!(slow(&mut picker, 0, 3), [(0, 0), (0, 2), (1, 0)]);
 }
@@ -542,4 +541,72 @@ fn a_recheck_takes_pieces_away_and_gives_them_back() {
     picker.set_missing(PieceIndex(1));
     assert_eq!(picker.interesting_piece(Pieces::All, PieceIndex(3)), Some(PieceIndex(1)));
     assert_eq!(slow(&mut picker, 0, 9), [(1, 0), (1, 1)]);
+}
+
+#[test]
+fn a_suggestion_decides_between_pieces_that_are_equally_rare_and_nothing_else() {
+    let layout = Layout::new(64, 2 * BLOCK_LEN, 64 * 2 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    for piece in 60..60 + RANDOM_FIRST_PIECES {
+        picker.set_have(PieceIndex(piece));
+    }
+    picker.add_peer(Pieces::All);
+    let common = words_of(64, |piece| piece < 20);
+    picker.add_peer(Pieces::Words(&common));
+    let mut first = |suggested: &[u32]| {
+        let suggested: Vec<_> = suggested.iter().map(|piece| PieceIndex(*piece)).collect();
+        let mut out = Vec::new();
+        let how = PickOptions::default();
+        picker.pick_suggested(peer(1), Pieces::All, &suggested, 1, &how, &mut out);
+        let piece = out[0].piece.0;
+        picker.abort(out[0], peer(1));
+        piece
+    };
+    assert_eq!(first(&[33]), 33);
+    assert_eq!(first(&[41, 33]), 41);
+    // Common, had, or not there at all: overlooked.
+    assert_eq!(first(&[7, 60, 64, 50]), 50);
+    assert!(first(&[7]) >= 20);
+}
+
+#[test]
+fn suggested_pieces_come_first_and_once() {
+    let layout = Layout::new(64, 2 * BLOCK_LEN, 64 * 2 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    picker.add_peer(Pieces::All);
+    let mut out = Vec::new();
+    let suggested = [PieceIndex(9), PieceIndex(3)];
+    let how = PickOptions::default();
+    picker.pick_suggested(peer(1), Pieces::All, &suggested, 16, &how, &mut out);
+    assert_eq!(out.len(), 16);
+    let pieces: Vec<u32> = out.iter().step_by(2).map(|block| block.piece.0).collect();
+    assert_eq!(pieces[..2], [9, 3]);
+    let mut sorted = pieces;
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), 8, "every piece once");
+}
+
+#[test]
+fn a_slow_peer_is_asked_for_what_is_rarer_before_it_helps_with_what_was_begun() {
+    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    for piece in 60..60 + RANDOM_FIRST_PIECES {
+        picker.set_have(PieceIndex(piece));
+    }
+    let common = words_of(64, |piece| piece == 20);
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::All);
+    let how = PickOptions::default();
+    let mut out = Vec::new();
+    picker.pick(peer(1), Pieces::Words(&common), 1, &how, &mut out);
+    assert_eq!(out[0].piece, PieceIndex(20));
+    // Only the seed has the others.
+    picker.pick(peer(2), Pieces::All, 4, &how, &mut out);
+    assert!(out[1..].iter().all(|block| block.piece != PieceIndex(20)), "{out:?}");
+    // A peer that has nothing rarer helps.
+    out.clear();
+    picker.pick(peer(3), Pieces::Words(&common), 4, &how, &mut out);
+    assert_eq!(out.iter().map(|block| block.block).collect::<Vec<_>>(), [1, 2, 3]);
 }

@@ -1,0 +1,175 @@
+//! What a seed would rather send (BEP 6, "suggest piece").
+//!
+//! While a seed is the only source of some pieces, whatever it sends twice delays everybody: nobody
+//! finishes before it sent each piece once. Its peers cannot know what it has just sent to somebody
+//! else, and rarest first has them ask for the same pieces again and again. The seed does know. It
+//! suggests to each peer with a slot pieces that no peer of ours has and that it suggested to
+//! nobody else. This is what super-seeding is for, without lying about what we have.
+//!
+//! Suggestions are hints: who does not heed them loses nothing, and is served all the same. A piece
+//! that was suggested in vain is free again when the peer is choked, and one that was begun when it
+//! is gone.
+
+use alloc::vec::Vec;
+
+use super::picker::Picker;
+use super::{Phase, Torrent};
+use crate::ids::{PieceIndex, StreamId};
+use crate::session::cx::Cx;
+use crate::session::streams::Streams;
+use crate::wire::Message;
+
+/// Suggested pieces that nobody has yet, over all peers.
+const SUGGESTED_MAX: usize = 256;
+
+/// Blocks' worth of suggestions that a peer has in hand, beside one piece: what it asks for at a
+/// time before it has shown anything.
+const AHEAD_BLOCKS: u32 = 4;
+
+/// Pieces to look at in one search for one to suggest.
+const SCAN_MAX: u32 = 1024;
+
+/// What was suggested to whom. See the [module](self).
+#[derive(Debug)]
+pub(super) struct Suggestions {
+    given: Vec<Given>,
+    /// Where the next search begins.
+    next: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Given {
+    peer: StreamId,
+    piece: PieceIndex,
+    /// The peer has asked for a block of it.
+    taken: bool,
+}
+
+impl Suggestions {
+    /// Nothing yet; the first is the first fit from here on, so that seeds begin in different
+    /// places.
+    pub(super) const fn new(start: u32) -> Self {
+        Self { given: Vec::new(), next: start }
+    }
+
+    /// Somebody has a piece now.
+    pub(super) fn arrived(&mut self, piece: PieceIndex) {
+        if let Some(at) = self.given.iter().position(|given| given.piece == piece) {
+            self.given.swap_remove(at);
+        }
+    }
+
+    /// A peer asked for a block of a piece.
+    pub(super) fn taken(&mut self, peer: StreamId, piece: PieceIndex) {
+        let mut given = self.given.iter_mut();
+        if let Some(given) = given.find(|given| given.piece == piece && given.peer == peer) {
+            given.taken = true;
+        }
+    }
+
+    /// A peer is choked: others may have what it did not begin. What it did begin is left to it;
+    /// somebody else would begin anew.
+    pub(super) fn interrupt(&mut self, peer: StreamId) {
+        self.given.retain(|given| given.peer != peer || given.taken);
+    }
+
+    /// A peer is gone: others may have its pieces.
+    pub(super) fn forget(&mut self, peer: StreamId) {
+        self.given.retain(|given| given.peer != peer);
+    }
+
+    /// A piece to suggest to a peer that has fewer than `ahead` in hand, if there is one.
+    fn next_for(&mut self, peer: StreamId, ahead: usize, picker: &Picker) -> Option<PieceIndex> {
+        let in_hand = self.given.iter().filter(|given| given.peer == peer && !given.taken).count();
+        if in_hand >= ahead || self.given.len() >= SUGGESTED_MAX {
+            return None;
+        }
+        let pieces = picker.layout().pieces();
+        for _ in 0..pieces.min(SCAN_MAX) {
+            let piece = PieceIndex(self.next % pieces);
+            self.next = (piece.0 + 1) % pieces;
+            let free = picker.availability(piece) == 0
+                && self.given.iter().all(|given| given.piece != piece);
+            if free {
+                self.given.push(Given { peer, piece, taken: false });
+                return Some(piece);
+            }
+        }
+        None
+    }
+}
+
+impl Torrent {
+    /// Suggests to a peer what it should fetch from us, if that matters.
+    pub(crate) fn suggest(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        // Somebody else can send what we can, or we cannot send everything ourselves.
+        if self.picker.copies().whole > 0 || !self.is_complete() {
+            return;
+        }
+        let Some(peer) = streams.peer(id) else { return };
+        let served = !peer.we_choke && peer.interested_in_us && peer.is_open();
+        if !served || !peer.fast() || !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let blocks = self.picker.layout().blocks(PieceIndex(0)).max(1);
+        let ahead = 1 + (AHEAD_BLOCKS / blocks) as usize;
+        while let Some(piece) = self.suggestions.next_for(id, ahead, &self.picker) {
+            streams.send_message(id, &Message::Suggest(piece), cx);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Key;
+    use crate::rng::Seed;
+    use crate::torrent::picker::{Layout, Pieces};
+
+    fn peer(slot: u32) -> StreamId {
+        StreamId::from_parts(slot, 1)
+    }
+
+    fn picker(pieces: u32) -> Picker {
+        let layout = Layout::new(pieces, 16_384, u64::from(pieces) * 16_384).expect("sound");
+        Picker::new(layout, Seed::from_number(1).stream("picker", 0))
+    }
+
+    #[test]
+    fn each_piece_is_suggested_to_one_peer_until_somebody_has_it() {
+        let mut picker = picker(4);
+        picker.add_peer(Pieces::Words(&[]));
+        let mut suggestions = Suggestions::new(2);
+        let next = |suggestions: &mut Suggestions, to, picker: &Picker| {
+            suggestions.next_for(peer(to), 2, picker).map(|piece| piece.0)
+        };
+        assert_eq!(next(&mut suggestions, 0, &picker), Some(2));
+        assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
+        assert_eq!(next(&mut suggestions, 0, &picker), Some(0));
+        assert_eq!(next(&mut suggestions, 0, &picker), None, "two in hand");
+        suggestions.taken(peer(0), PieceIndex(2));
+        picker.have(PieceIndex(1));
+        assert_eq!(next(&mut suggestions, 0, &picker), None, "what is left is somebody's");
+        suggestions.interrupt(peer(0));
+        suggestions.interrupt(peer(1));
+        assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
+        assert_eq!(next(&mut suggestions, 1, &picker), Some(0));
+        assert_eq!(next(&mut suggestions, 2, &picker), None, "peer 0 began piece 2");
+        suggestions.forget(peer(0));
+        assert_eq!(next(&mut suggestions, 2, &picker), Some(2));
+        picker.have(PieceIndex(0));
+        suggestions.arrived(PieceIndex(0));
+        assert_eq!(next(&mut suggestions, 0, &picker), None, "all that nobody has is suggested");
+    }
+
+    #[test]
+    fn a_search_for_a_suggestion_is_bounded() {
+        let mut picker = picker(3 * SCAN_MAX);
+        picker.add_peer(Pieces::All);
+        picker.lost(PieceIndex(0));
+        let mut suggestions = Suggestions::new(1);
+        let found = (0..4).find_map(|_| suggestions.next_for(peer(0), 1, &picker));
+        assert_eq!(found, Some(PieceIndex(0)));
+        assert_eq!(suggestions.next, 1);
+    }
+}
