@@ -20,6 +20,11 @@ impl Chunks {
         Self { parts: SmallVec::new_const(), len: 0 }
     }
 
+    /// An empty rope with room for so many slices.
+    pub fn with_capacity(parts: usize) -> Self {
+        Self { parts: SmallVec::with_capacity(parts), len: 0 }
+    }
+
     /// Appends `part` without copying it.
     pub fn push(&mut self, part: Bytes) {
         if !part.is_empty() {

@@ -45,10 +45,13 @@ pub(crate) struct Cx {
     pub(crate) memory: Memory,
     pub(crate) down: Bucket,
     pub(crate) up: Bucket,
-    /// Headers and small messages are cut from this.
+    /// Headers and small messages are cut from this; see [`Cx::make_room`].
     pub(crate) scratch: BytesMut,
     events: VecDeque<Event>,
 }
+
+/// Small messages of so many bytes share one buffer, which lives until the last of them was sent.
+const SCRATCH_LEN: usize = 1024;
 
 /// Whose timer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +191,15 @@ impl Cx {
 
     pub(crate) const fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// Sees to it that `len` bytes more find room in the scratch buffer.
+    pub(crate) fn make_room(&mut self, len: usize) {
+        if self.scratch.is_empty() && self.scratch.capacity() < len {
+            self.scratch = BytesMut::with_capacity(len.max(SCRATCH_LEN));
+        } else {
+            self.scratch.reserve(len);
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {

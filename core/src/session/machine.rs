@@ -17,6 +17,7 @@ use crate::peer::{CloseReason, LimitReached};
 use crate::rate::GRANT_MIN;
 use crate::time::{Duration, Instant};
 use crate::torrent::{Hashed, Torrent, Upward};
+use crate::wire::Message;
 
 /// Most bytes of one stream to read at a time.
 const READ_MAX: usize = 1024 * 1024;
@@ -84,7 +85,14 @@ impl Session {
         // Out of the way while its messages change everything else.
         let mut decoder = core::mem::take(&mut peer.decoder);
         decoder.push(bytes);
+        let (mut any, mut earlier) = (false, false);
         while let Some(message) = decoder.next(&limits)? {
+            any = true;
+            // All that these change of a deadline moves it later, which is noticed when it comes.
+            earlier |= !matches!(
+                message,
+                Message::Piece { .. } | Message::Request(_) | Message::Have(_) | Message::KeepAlive
+            );
             torrent.on_message(id, message, &mut self.streams, &mut self.cx)?;
             if self.streams.peer(id).is_none() {
                 return Ok(());
@@ -95,10 +103,15 @@ impl Session {
             peer.on_block_progress(here, self.cx.clock.now());
         }
         peer.decoder = decoder;
+        if !any {
+            return Ok(());
+        }
         torrent.fill(id, &mut self.streams, &mut self.cx);
         torrent.suggest(id, &mut self.streams, &mut self.cx);
         torrent.serve(id, &mut self.streams, &mut self.cx);
-        self.streams.rearm(id, &mut self.cx);
+        if earlier {
+            self.streams.rearm(id, &mut self.cx);
+        }
         match self.streams.get(id) {
             Some(stream) if stream.send.len() > SEND_QUEUE_MAX => {
                 Err(LimitReached::SendQueue.into())

@@ -160,7 +160,7 @@ impl Streams {
     }
 
     pub(crate) fn send_message(&mut self, id: StreamId, message: &Message, cx: &mut Cx) {
-        cx.scratch.reserve(message.encoded_len());
+        cx.make_room(message.encoded_len());
         message.encode(&mut cx.scratch);
         let bytes = cx.scratch.split().freeze();
         self.send(id, bytes, &mut cx.out);

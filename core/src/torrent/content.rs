@@ -323,7 +323,7 @@ impl Buffer {
                 continue;
             }
             if all || run >= RUN_BLOCKS {
-                let mut data = Chunks::new();
+                let mut data = Chunks::with_capacity(run as usize);
                 for block in first..first + run {
                     let slot = &mut self.slots[block as usize];
                     slot.stage = Stage::Writing;
@@ -369,7 +369,7 @@ impl Buffer {
             if !force && !complete && in_memory < RUN_BLOCKS {
                 return;
             }
-            let mut data = Chunks::new();
+            let mut data = Chunks::with_capacity(in_memory as usize);
             for slot in &mut self.slots[self.hashed as usize..end as usize] {
                 let bytes = slot.bytes.as_ref().expect("counted above");
                 data.append(bytes.clone());

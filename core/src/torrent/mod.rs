@@ -34,6 +34,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use bytes::BytesMut;
+
 use self::blame::{Blame, Finding};
 use self::check::Check;
 use self::choker::{Candidate, Choker, ROUND, RoundRobin, TitForTat};
@@ -853,7 +855,8 @@ impl Torrent {
     fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         let seeding = self.picker.is_finished();
-        // Once in a while, and not kept in between: most torrents idle.
+        // Nothing is kept from round to round: most torrents idle.
+        cx.scratch = BytesMut::new();
         let mut candidates = Vec::with_capacity(self.peers.len());
         let mut idle = 0;
         for id in &self.peers {

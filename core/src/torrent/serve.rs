@@ -172,7 +172,7 @@ impl Torrent {
                 continue;
             };
             let header = encode_piece_header(request.piece, request.begin, request.length);
-            cx.scratch.reserve(header.len());
+            cx.make_room(header.len());
             cx.scratch.extend_from_slice(&header);
             let header = cx.scratch.split().freeze();
             let sent = u64::from(request.length);

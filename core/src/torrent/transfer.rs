@@ -409,7 +409,7 @@ impl Torrent {
             peer.last_block = now;
         }
         let layout = self.picker.layout();
-        cx.scratch.reserve(picked.len() * 17);
+        cx.make_room(picked.len() * 17);
         for block in &picked {
             let length = layout.block_len(*block);
             pipeline.push(*block, now);
@@ -610,7 +610,7 @@ impl Torrent {
             cx.memory.unrequest(length);
             if tell {
                 let request = BlockRequest { piece: block.piece, begin: block.begin(), length };
-                cx.scratch.reserve(17);
+                cx.make_room(17);
                 Message::Cancel(request).encode(&mut cx.scratch);
             }
         }

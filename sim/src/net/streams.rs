@@ -267,9 +267,8 @@ impl<M: Machine> Net<M> {
                 return;
             }
             let Some(machine) = &self.hosts[host].machine else { return };
-            let credit = machine.recv_credit(stream);
             let Some(first) = pipe.inbox.front_mut() else {
-                if pipe.finished && credit > 0 {
+                if pipe.finished && machine.recv_credit(stream) > 0 {
                     pipe.finished = false;
                     if !std::mem::replace(&mut end.told_finished, true) {
                         self.tell(host, stream, StreamInput::ReadClosed);
@@ -278,13 +277,15 @@ impl<M: Machine> Net<M> {
                 self.release(id, from);
                 return;
             };
+            let credit = machine.recv_credit(stream);
             if credit == 0 {
                 return;
             }
-            let bytes = first.split_to(first.len().min(credit));
-            if first.is_empty() {
-                pipe.inbox.pop_front();
-            }
+            let whole = if first.len() <= credit { pipe.inbox.pop_front() } else { None };
+            let Some(bytes) = whole.or_else(|| Some(pipe.inbox.front_mut()?.split_to(credit)))
+            else {
+                return;
+            };
             let count = bytes.len();
             pipe.inbox_bytes -= count;
             pipe.acknowledged.push_back((self.now + back, count as u32));
