@@ -18,6 +18,7 @@ mod jobs;
 mod link;
 mod marks;
 mod pipe;
+mod said;
 mod streams;
 
 use std::collections::btree_map::Entry;
@@ -41,6 +42,7 @@ use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
 use self::pipe::{Connection, Pipe};
+use self::said::said;
 use crate::content::{ContentId, Library};
 use crate::flow::{FlowId, Flows};
 use crate::storage::Disk;
@@ -619,7 +621,7 @@ impl<M: Machine> Net<M> {
                 number: self.counters.events,
                 at: self.now,
                 host: id,
-                what: format!("{input:?}"),
+                what: said(&input),
                 digest: host.digest.value(),
             });
         }
