@@ -257,7 +257,7 @@ mod tests {
         let after = plan(&format!("{FILE}\n[faults.disk-full]\n"));
         let crashes = |plan: &Plan| -> Vec<_> {
             let of = |(_, fault): &&(Nanos, Fault)| matches!(fault, Fault::Crash(..));
-            plan.faults.iter().filter(of).cloned().collect()
+            plan.faults.iter().filter(of).copied().collect()
         };
         assert_eq!(crashes(&before), crashes(&after));
         assert!(!crashes(&before).is_empty());
