@@ -107,7 +107,13 @@ impl<K: Key, V> Slab<K, V> {
             };
             self.free = next;
         } else {
-            assert!(self.slots.len() < u32::MAX as usize, "fewer than 2^32 slots");
+            let len = self.slots.len();
+            assert!(len < u32::MAX as usize, "fewer than 2^32 slots");
+            if len == self.slots.capacity() {
+                // By a quarter and not by half: slabs live long, and most of them stay small.
+                let least = if size_of::<V>() > 128 { 1 } else { 4 };
+                self.slots.reserve_exact((len / 4).max(least));
+            }
             self.slots.push(full);
         }
         self.len += 1;

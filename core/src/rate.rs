@@ -5,19 +5,24 @@ use crate::time::{Duration, Instant};
 /// Seconds over which a [`Rate`] is averaged, once there were that many.
 const MEMORY: u64 = 5;
 
-/// How fast bytes come, averaged over about five seconds. 32 bytes, updated when something comes.
+/// How fast bytes come, averaged over about five seconds. 24 bytes, updated when something comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     second: Instant,
     in_second: u64,
-    average: u64,
-    seconds: u8,
+    /// In bytes per second, above [`SECONDS_BITS`] bits for the seconds that it is taken over.
+    average_and_seconds: u64,
 }
+
+/// Enough for [`MEMORY`].
+const SECONDS_BITS: u32 = 3;
+
+const _: () = assert!(MEMORY < 1 << SECONDS_BITS && size_of::<Rate>() == 24);
 
 impl Rate {
     /// Nothing has come yet.
     pub const fn new(now: Instant) -> Self {
-        Self { second: now, in_second: 0, average: 0, seconds: 0 }
+        Self { second: now, in_second: 0, average_and_seconds: 0 }
     }
 
     /// `bytes` came.
@@ -30,11 +35,15 @@ impl Rate {
     pub fn bytes_per_s(&self, now: Instant) -> u64 {
         let mut rolled = *self;
         rolled.roll(now);
-        if rolled.seconds == 0 {
+        if rolled.seconds() == 0 {
             // Less than a second of history: what came so far, taken for a second's worth.
             return rolled.in_second;
         }
-        rolled.average
+        rolled.average_and_seconds >> SECONDS_BITS
+    }
+
+    const fn seconds(&self) -> u64 {
+        self.average_and_seconds & ((1 << SECONDS_BITS) - 1)
     }
 
     fn roll(&mut self, now: Instant) {
@@ -44,9 +53,10 @@ impl Rate {
         }
         self.second += Duration::from_secs(passed);
         for _ in 0..passed.min(8 * MEMORY) {
-            self.seconds = self.seconds.saturating_add(1);
-            let weight = u64::from(self.seconds).min(MEMORY);
-            self.average = (self.average * (weight - 1) + self.in_second) / weight;
+            let seconds = (self.seconds() + 1).min(MEMORY);
+            let average = self.average_and_seconds >> SECONDS_BITS;
+            let average = (average * (seconds - 1) + self.in_second) / seconds;
+            self.average_and_seconds = average << SECONDS_BITS | seconds;
             self.in_second = 0;
         }
     }

@@ -311,6 +311,11 @@ impl Swarm {
         &self.peers[host].events
     }
 
+    /// What a client has told since this was last asked; it is kept no longer.
+    pub fn take_events(&mut self, host: HostId) -> Vec<Event> {
+        std::mem::take(&mut self.peers[host].events)
+    }
+
     /// Whether a client told such a thing.
     pub fn heard(&self, host: HostId, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events(host).iter().any(wanted)

@@ -180,7 +180,6 @@ pub(crate) struct Peer {
     /// When it is judged whether it may stay, if neither side is interested in the other.
     pub(crate) bored_at: Instant,
     pub(crate) unchoked_at: Option<Instant>,
-    pub(crate) choked_at: Option<Instant>,
     pub(crate) uploaded_at_unchoke: u64,
 }
 
@@ -235,7 +234,6 @@ impl Peer {
             asked_at: now,
             bored_at: now,
             unchoked_at: None,
-            choked_at: None,
             uploaded_at_unchoke: 0,
         }
     }
@@ -320,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Peer>() <= 448, "{}", size_of::<Peer>());
+        assert!(size_of::<Peer>() <= 384, "{}", size_of::<Peer>());
     }
 
     #[test]

@@ -198,7 +198,12 @@ impl Cx {
         self.events.push_back(event);
     }
 
+    /// The next event. Gives memory back when it was the last.
     pub(crate) fn pop_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        event
     }
 }

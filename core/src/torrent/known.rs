@@ -89,7 +89,14 @@ impl Known {
     fn next_fresh(&mut self) -> Option<SocketAddr> {
         let turn = self.turn;
         self.turn = 1 - turn;
-        self.fresh[turn].pop_front().or_else(|| self.fresh[1 - turn].pop_front())
+        [turn, 1 - turn].into_iter().find_map(|origin| {
+            let fresh = &mut self.fresh[origin];
+            let address = fresh.pop_front();
+            if fresh.is_empty() {
+                *fresh = VecDeque::new();
+            }
+            address
+        })
     }
 
     /// The next address to try, which is then in use.

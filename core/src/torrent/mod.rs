@@ -156,8 +156,6 @@ pub(crate) enum AfterStop {
 struct Policy {
     leeching: Box<dyn Choker>,
     seeding: Box<dyn Choker>,
-    candidates: Vec<Candidate>,
-    chosen: Vec<StreamId>,
 }
 
 /// When what is due.
@@ -232,8 +230,6 @@ impl Torrent {
             choker: Policy {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
                 seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
-                candidates: Vec::new(),
-                chosen: Vec::new(),
             },
             timer: cx.timers.insert(TimerKey::Torrent(id)),
             rounds: Rounds {
@@ -826,10 +822,11 @@ impl Torrent {
     fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         let seeding = self.picker.is_finished();
-        self.choker.candidates.clear();
+        // Once in a while, and not kept in between: most torrents idle.
+        let mut candidates = Vec::with_capacity(self.peers.len());
         for id in &self.peers {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
-            self.choker.candidates.push(Candidate {
+            candidates.push(Candidate {
                 id: *id,
                 interested: peer.interested_in_us,
                 snubbed: peer.snubbed,
@@ -841,16 +838,14 @@ impl Torrent {
                 connected_at: peer.connected_at,
             });
         }
-        let mut chosen = core::mem::take(&mut self.choker.chosen);
+        let mut chosen = Vec::new();
         let policy = if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
-        policy.unchoke(now, &self.choker.candidates, cx.config.upload_slots, &mut chosen);
+        policy.unchoke(now, &candidates, cx.config.upload_slots, &mut chosen);
         chosen.sort_unstable();
-        for at in 0..self.choker.candidates.len() {
-            let id = self.choker.candidates[at].id;
+        for Candidate { id, .. } in candidates {
             let unchoke = chosen.binary_search(&id).is_ok();
             Self::set_choked(id, !unchoke, streams, cx);
         }
-        self.choker.chosen = chosen;
     }
 
     // Saving.

@@ -198,7 +198,6 @@ impl Torrent {
             streams.rearm(id, cx);
             return;
         }
-        peer.choked_at = Some(now);
         let fast = peer.fast();
         let uploads = peer.uploads.as_mut();
         let dropped = uploads.map(|uploads| uploads.drop_choked()).unwrap_or_default();

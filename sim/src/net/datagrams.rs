@@ -43,7 +43,7 @@ impl Datagrams {
 impl<M: Machine> Net<M> {
     /// Takes what a machine has to send on a socket.
     pub(super) fn transmit(&mut self, host: HostId, socket: SocketId) {
-        let Some(&from) = self.hosts[host].sockets.get(&socket) else { return };
+        let Some(from) = self.hosts[host].sockets.get(socket) else { return };
         loop {
             self.buf.clear();
             let limit = TransmitLimit::ONE;

@@ -24,14 +24,14 @@ impl<M: Machine> Net<M> {
         host.job_at = Nanos::NEVER;
         host.jobs = jobs::Pending::default();
         host.disk.crash(self.now, how, &self.library);
-        for address in std::mem::take(&mut host.listeners).into_values() {
+        for (_, address) in std::mem::take(&mut host.listeners).iter() {
             self.listeners.remove(&address);
         }
-        for address in std::mem::take(&mut host.sockets).into_values() {
+        for (_, address) in std::mem::take(&mut host.sockets).iter() {
             self.sockets.remove(&address);
         }
         let streams = std::mem::take(&mut self.hosts[id].streams);
-        for (connection, side) in streams.into_values() {
+        for (_, (connection, side)) in streams.iter() {
             let told = self.bury(connection, side);
             self.drop_waiting(connection, side);
             if told && how == Crash::Process {
@@ -86,21 +86,20 @@ impl<M: Machine> Net<M> {
             self.drop_waiting(connection, side);
             self.forget(connection);
             if let Some(stream) = stream {
-                self.hosts[id].streams.remove(&stream);
+                self.hosts[id].streams.remove(stream);
                 self.tell(id, stream, StreamInput::Closed(StreamError::Reset));
             }
         }
         let moved = |address: SocketAddr| {
             if address.ip() == old { SocketAddr::new(ip, address.port()) } else { address }
         };
-        let listeners: Vec<_> =
-            self.hosts[id].listeners.iter().map(|(id, at)| (*id, *at)).collect();
+        let listeners: Vec<_> = self.hosts[id].listeners.iter().collect();
         for (listener, address) in listeners {
             self.listeners.remove(&address);
             self.listeners.insert(moved(address), (id, listener));
             self.hosts[id].listeners.insert(listener, moved(address));
         }
-        let sockets: Vec<_> = self.hosts[id].sockets.iter().map(|(id, at)| (*id, *at)).collect();
+        let sockets: Vec<_> = self.hosts[id].sockets.iter().collect();
         for (socket, address) in sockets {
             self.sockets.remove(&address);
             self.sockets.insert(moved(address), (id, socket));
@@ -156,7 +155,7 @@ impl<M: Machine> Net<M> {
         let Some(connection) = self.connections.get(id) else { return };
         let number = connection.ends[usize::from(side)].pipe;
         let arrival = self.now + Duration::from_nanos(connection.delay[usize::from(side)]);
-        let Some(pipe) = self.pipes.get_mut(number as usize) else { return };
+        let Some(pipe) = self.pipes.get_mut(number) else { return };
         let held = pipe.travelling.iter_mut().filter(|parcel| parcel.at == Nanos::NEVER);
         for parcel in held {
             parcel.at = arrival;
@@ -170,6 +169,6 @@ impl<M: Machine> Net<M> {
     }
 
     fn streams_of(&self, id: HostId) -> Vec<(ConnectionId, u8)> {
-        self.hosts[id].streams.values().copied().collect()
+        self.hosts[id].streams.iter().map(|(_, end)| end).collect()
     }
 }

@@ -20,6 +20,7 @@ mod marks;
 mod pipe;
 mod said;
 mod streams;
+mod table;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -41,8 +42,9 @@ use self::agenda::{Agenda, ConnectionId, Side, What};
 use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
-use self::pipe::{Connection, Pipe};
+use self::pipe::{Connection, Pipes};
 use self::said::said;
+use self::table::Table;
 use crate::content::{ContentId, Library};
 use crate::flow::{FlowId, Flows};
 use crate::storage::Disk;
@@ -147,8 +149,7 @@ pub struct Net<M> {
     names: Names,
     topology: Topology,
     connections: Slab<ConnectionId, Connection>,
-    pipes: Vec<Pipe>,
-    free_pipes: Vec<u32>,
+    pipes: Pipes,
     flows: Flows,
     flow_owners: Vec<Option<(ConnectionId, Side)>>,
     flows_changed: Vec<FlowId>,
@@ -174,9 +175,9 @@ struct Host<M> {
     ip: IpAddr,
     disk: Disk,
     jobs: jobs::Pending,
-    streams: BTreeMap<StreamId, (ConnectionId, Side)>,
-    listeners: BTreeMap<ListenerId, SocketAddr>,
-    sockets: BTreeMap<SocketId, SocketAddr>,
+    streams: Table<StreamId, (ConnectionId, Side)>,
+    listeners: Table<ListenerId, SocketAddr>,
+    sockets: Table<SocketId, SocketAddr>,
     ports: u16,
     /// The times of the entries for its timers and its jobs that count.
     timer_at: Nanos,
@@ -239,8 +240,7 @@ impl<M: Machine> Net<M> {
             names: Names::default(),
             topology: Topology::new(config.seed, config.between),
             connections: Slab::new(),
-            pipes: Vec::new(),
-            free_pipes: Vec::new(),
+            pipes: Pipes::default(),
             flows: Flows::new(),
             flow_owners: Vec::new(),
             flows_changed: Vec::new(),
@@ -286,9 +286,9 @@ impl<M: Machine> Net<M> {
             ip,
             disk: Disk::new(self.seed.stream("disk", id as u64)),
             jobs: jobs::Pending::default(),
-            streams: BTreeMap::new(),
-            listeners: BTreeMap::new(),
-            sockets: BTreeMap::new(),
+            streams: Table::default(),
+            listeners: Table::default(),
+            sockets: Table::default(),
             ports: EPHEMERAL,
             timer_at: Nanos::NEVER,
             job_at: Nanos::NEVER,
@@ -432,7 +432,7 @@ impl<M: Machine> Net<M> {
 
     /// Bytes in streams, counted one by one: [`Counters::in_flight_bytes`] says the same.
     pub fn recount(&self) -> u64 {
-        self.pipes.iter().map(Pipe::bytes).sum()
+        self.pipes.bytes()
     }
 
     /// From now on, notes which blocks of true content are delivered to a host.
@@ -634,13 +634,13 @@ impl<M: Machine> Net<M> {
         match output {
             Output::Listen(listen) => self.listen(host, &listen),
             Output::Unlisten(id) => {
-                if let Some(address) = self.hosts[host].listeners.remove(&id) {
+                if let Some(address) = self.hosts[host].listeners.remove(id) {
                     self.listeners.remove(&address);
                 }
             }
             Output::Bind(bind) => self.bind(host, &bind),
             Output::Unbind(id) => {
-                if let Some(address) = self.hosts[host].sockets.remove(&id) {
+                if let Some(address) = self.hosts[host].sockets.remove(id) {
                     self.sockets.remove(&address);
                 }
             }
@@ -667,7 +667,7 @@ impl<M: Machine> Net<M> {
     }
 
     fn end(&self, host: HostId, stream: StreamId) -> Option<(ConnectionId, Side)> {
-        self.hosts[host].streams.get(&stream).copied()
+        self.hosts[host].streams.get(stream)
     }
 
     fn free_address(&mut self, id: HostId, asked: SocketAddr) -> SocketAddr {
@@ -785,7 +785,7 @@ mod tests {
         assert!(matches!(served, Event::Served(_, 5)), "{served:?}");
         assert_eq!(at, Instant::ORIGIN + 5 * LATENCY);
         assert!(net.connections.is_empty(), "both ends are gone");
-        assert_eq!(net.pipes.len(), net.free_pipes.len());
+        assert_eq!(net.pipes.in_use(), 0);
         assert_eq!(net.run_until(MINUTE, |_| false), Ok(false));
         assert_eq!(net.next(), None);
     }

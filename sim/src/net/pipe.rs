@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::{Index, IndexMut};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -168,6 +169,71 @@ impl Pipe {
             self.unacknowledged -= *count as usize;
             self.acknowledged.pop_front();
         }
+    }
+}
+
+/// All pipes, by the numbers that ends know them by.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    slots: Vec<Option<Box<Pipe>>>,
+    free: Vec<u32>,
+    /// Empty ones that keep their memory for the next.
+    #[expect(clippy::vec_box, reason = "they move between here and the slots")]
+    spare: Vec<Box<Pipe>>,
+}
+
+/// Empty pipes that are kept: enough that a busy network allocates none, and nothing beside the
+/// peak of thousands of hosts that all call one another.
+const SPARE_MAX: usize = 64;
+
+impl Pipes {
+    /// An empty pipe.
+    pub(super) fn take(&mut self) -> u32 {
+        let pipe = self.spare.pop().unwrap_or_default();
+        if let Some(number) = self.free.pop() {
+            self.slots[number as usize] = Some(pipe);
+            return number;
+        }
+        self.slots.push(Some(pipe));
+        self.slots.len() as u32 - 1
+    }
+
+    /// A pipe in which nothing moves is not needed any more.
+    pub(super) fn give_back(&mut self, number: u32) {
+        let Some(mut pipe) = self.slots[number as usize].take() else { return };
+        self.free.push(number);
+        if self.spare.len() < SPARE_MAX {
+            pipe.clear();
+            self.spare.push(pipe);
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Pipe> {
+        self.slots.get_mut(number as usize)?.as_deref_mut()
+    }
+
+    /// Bytes in all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.slots.iter().flatten().map(|pipe| pipe.bytes()).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+impl Index<u32> for Pipes {
+    type Output = Pipe;
+
+    fn index(&self, number: u32) -> &Pipe {
+        self.slots[number as usize].as_ref().expect("an end's pipe is in use")
+    }
+}
+
+impl IndexMut<u32> for Pipes {
+    fn index_mut(&mut self, number: u32) -> &mut Pipe {
+        self.slots[number as usize].as_mut().expect("an end's pipe is in use")
     }
 }
 

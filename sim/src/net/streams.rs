@@ -131,7 +131,7 @@ impl<M: Machine> Net<M> {
             }
             Some(Err(why)) => {
                 self.connections.remove(id);
-                self.hosts[host].streams.remove(&stream);
+                self.hosts[host].streams.remove(stream);
                 self.tell(host, stream, StreamInput::ConnectFailed(why));
             }
             None => {}
@@ -140,7 +140,7 @@ impl<M: Machine> Net<M> {
 
     /// A machine is done with a stream.
     pub(super) fn close(&mut self, host: HostId, stream: StreamId, how: Shutdown) {
-        let Some((id, side)) = self.hosts[host].streams.remove(&stream) else { return };
+        let Some((id, side)) = self.hosts[host].streams.remove(stream) else { return };
         if self.bury(id, side) {
             match how {
                 Shutdown::Graceful => self.enqueue_mark(id, side, Mark::Finish),
@@ -167,7 +167,7 @@ impl<M: Machine> Net<M> {
         }
         let other = connection.ends[usize::from(other(side))];
         if other.pipe != NO_PIPE {
-            let pipe = &mut self.pipes[other.pipe as usize];
+            let pipe = &mut self.pipes[other.pipe];
             let unread = pipe.inbox_bytes;
             pipe.inbox.clear();
             pipe.inbox_bytes = 0;
@@ -186,7 +186,7 @@ impl<M: Machine> Net<M> {
             return;
         }
         let back = Duration::from_nanos(connection.delay[usize::from(other(sender))]);
-        let pipe = &mut self.pipes[pipe as usize];
+        let pipe = &mut self.pipes[pipe];
         pipe.acknowledged.push_back((self.now + back, count as u32));
         self.expect_room(id, sender);
     }
@@ -230,17 +230,14 @@ impl<M: Machine> Net<M> {
 
     fn pipe_mut(&mut self, id: ConnectionId, side: Side) -> Option<&mut Pipe> {
         let pipe = self.connections.get(id)?.ends[usize::from(side)].pipe;
-        self.pipes.get_mut(pipe as usize)
+        self.pipes.get_mut(pipe)
     }
 
     /// The pipe of this side, from the pool if it has none.
     fn pipe(&mut self, id: ConnectionId, side: Side) -> u32 {
         let end = &mut self.connections.get_mut(id).expect("it exists").ends[usize::from(side)];
         if end.pipe == NO_PIPE {
-            end.pipe = self.free_pipes.pop().unwrap_or_else(|| {
-                self.pipes.push(Pipe::default());
-                self.pipes.len() as u32 - 1
-            });
+            end.pipe = self.pipes.take();
         }
         end.pipe
     }
@@ -249,10 +246,8 @@ impl<M: Machine> Net<M> {
     fn release(&mut self, id: ConnectionId, side: Side) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let end = &mut connection.ends[usize::from(side)];
-        let Some(pipe) = self.pipes.get_mut(end.pipe as usize) else { return };
-        if pipe.is_empty() {
-            pipe.clear();
-            self.free_pipes.push(end.pipe);
+        if self.pipes.get_mut(end.pipe).is_some_and(|pipe| pipe.is_empty()) {
+            self.pipes.give_back(end.pipe);
             end.pipe = NO_PIPE;
         }
     }
@@ -266,7 +261,7 @@ impl<M: Machine> Net<M> {
             let pipe = connection.ends[usize::from(from)].pipe;
             let end = &mut connection.ends[usize::from(side)];
             let Some(stream) = end.stream.filter(|_| end.up) else { return };
-            let Some(pipe) = self.pipes.get_mut(pipe as usize) else { return };
+            let Some(pipe) = self.pipes.get_mut(pipe) else { return };
             let host = end.host as HostId;
             if self.hosts[host].paused {
                 return;
@@ -317,7 +312,7 @@ impl<M: Machine> Net<M> {
         let window = self.window();
         let Some(connection) = self.connections.get(id) else { return };
         let end = connection.ends[usize::from(side)];
-        let Some(pipe) = self.pipes.get_mut(end.pipe as usize) else { return };
+        let Some(pipe) = self.pipes.get_mut(end.pipe) else { return };
         if !end.wants_write || pipe.room_at.is_some() || pipe.unacknowledged < window {
             return;
         }
@@ -345,7 +340,7 @@ impl<M: Machine> Net<M> {
             let Some(stream) = end.stream.filter(|_| end.up && end.wants_write) else { return };
             let host = end.host as HostId;
             let mut room = window;
-            if let Some(pipe) = self.pipes.get_mut(end.pipe as usize) {
+            if let Some(pipe) = self.pipes.get_mut(end.pipe) {
                 pipe.acknowledge(self.now);
                 room = window.saturating_sub(pipe.unacknowledged);
                 if self.fidelity == Fidelity::Flow {
@@ -405,7 +400,7 @@ impl<M: Machine> Net<M> {
             [side, other(side)].map(|side| connection.ends[usize::from(side)].host as HostId);
         let cut = self.topology.is_cut(from, to);
         self.counters.cut += u64::from(cut);
-        let pipe = &mut self.pipes[number as usize];
+        let pipe = &mut self.pipes[number];
         pipe.unacknowledged += count;
         let parts = lent.drain(..);
         let at = match self.fidelity {
@@ -449,7 +444,7 @@ impl<M: Machine> Net<M> {
     /// Sends a mark on its way, behind all that was sent before.
     pub(super) fn enqueue_mark(&mut self, id: ConnectionId, side: Side, mark: Mark) {
         let number = self.pipe(id, side);
-        let pipe = &mut self.pipes[number as usize];
+        let pipe = &mut self.pipes[number];
         if !pipe.waiting.is_empty() {
             pipe.waiting.push_back(Parcel::mark(mark));
             return;
@@ -466,7 +461,7 @@ impl<M: Machine> Net<M> {
     /// Sends a parcel on its way; it arrives no earlier than those before it.
     fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
         let number = self.pipe(id, side);
-        let pipe = &mut self.pipes[number as usize];
+        let pipe = &mut self.pipes[number];
         parcel.at = at.max(pipe.travelling.back().map_or(Nanos::ZERO, |last| last.at));
         if pipe.travelling.is_empty() && parcel.at != Nanos::NEVER {
             self.agenda.push(parcel.at, What::Arrive(id, side));
@@ -529,7 +524,7 @@ impl<M: Machine> Net<M> {
         // Nobody is there who would take the rest, whichever way it goes.
         connection.ends[usize::from(other(side))].stream = None;
         if let Some(stream) = stream {
-            self.hosts[host].streams.remove(&stream);
+            self.hosts[host].streams.remove(stream);
             self.tell(host, stream, StreamInput::Closed(StreamError::Reset));
         }
         self.forget(id);
@@ -605,14 +600,14 @@ impl<M: Machine> Net<M> {
         let Some(connection) = self.connections.get(id) else { return };
         let delay = Duration::from_nanos(connection.delay[usize::from(side)]);
         let number = connection.ends[usize::from(side)].pipe;
-        let Some(pipe) = self.pipes.get_mut(number as usize) else { return };
+        let Some(pipe) = self.pipes.get_mut(number) else { return };
         let Some(flow) = pipe.flow.as_mut().filter(|flow| flow.left_at == at) else { return };
         flow.left_at = Nanos::NEVER;
         flow.progress.advance(now);
-        while let Some(flow) = &mut self.pipes[number as usize].flow
+        while let Some(flow) = &mut self.pipes[number].flow
             && flow.progress.sent() >= flow.goal
         {
-            let pipe = &mut self.pipes[number as usize];
+            let pipe = &mut self.pipes[number];
             let Some(parcel) = pipe.waiting.pop_front() else { break };
             pipe.waiting_bytes -= parcel.len as usize;
             let next = pipe.waiting.front().map_or(0, |next| u64::from(next.len));
@@ -620,7 +615,7 @@ impl<M: Machine> Net<M> {
                 flow.goal += next;
             }
             self.travel(id, side, parcel, now + delay);
-            if self.pipes[number as usize].waiting.is_empty() {
+            if self.pipes[number].waiting.is_empty() {
                 break;
             }
         }
