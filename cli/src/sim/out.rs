@@ -71,8 +71,8 @@ impl JsonOut {
     }
 }
 
-/// How a run ended, in a line; and below it what was wrong.
-pub(super) fn tell(what: &str, done: &Done) {
+/// How a run ended, in a line; and below it what was wrong, also (`all`) if that must be.
+pub(super) fn tell(what: &str, done: &Done, all: bool) {
     let summary = &done.summary;
     let verdict = match (summary.failed, done.must_fail) {
         (false, false) => "ok    ",
@@ -89,7 +89,7 @@ pub(super) fn tell(what: &str, done: &Done) {
         count(summary.events),
         if summary.digest.is_empty() { "no digest" } else { &summary.digest },
     ));
-    if !done.is_right() {
+    if all || !done.is_right() {
         for failure in &summary.failures {
             report::hint(&format!("    {failure}"));
         }

@@ -28,7 +28,7 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
     let done = one::run(&scenario, &replay.scenario, replay.seed, replay.how, Some(observer));
     // Whoever read it is gone: nobody to tell.
     let _ = teller.to.flush();
-    out::tell(&format!("{} seed {}", scenario.name, replay.seed), &done);
+    out::tell(&format!("{} seed {}", scenario.name, replay.seed), &done, true);
     if done.summary.failed {
         return Err(Failure::Incomplete("the run failed".into()));
     }

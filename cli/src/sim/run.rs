@@ -24,7 +24,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
     let start = clock.now();
     let mut totals = Totals::default();
     let mut settle = |seed: u64, done: Done| {
-        out::tell(&format!("{} seed {seed}", scenario.name), &done);
+        out::tell(&format!("{} seed {seed}", scenario.name), &done, !is_sweep);
         out.write("run", done.json())?;
         totals.add(done, is_sweep);
         Ok(())
@@ -187,7 +187,11 @@ impl Totals {
             rows.push(("runs", format!("{}: {failed}", self.runs)));
             rows.push(("hosts", format!("{} in all runs", out::count(self.hosts as u64))));
             rows.push(("complete", format!("{} of {}", self.complete, self.honest)));
-            let slowest = format!("{virtual_time}; the slowest run {}", times(self.over_bound));
+            let slowest = if self.over_bound > 0.0 {
+                format!("{virtual_time}; the slowest run {}", times(self.over_bound))
+            } else {
+                virtual_time
+            };
             rows.push(("virtual time", slowest));
         }
         rows.push(("wall time", out::seconds(wall_s)));

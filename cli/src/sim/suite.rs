@@ -163,7 +163,7 @@ fn run_long(long: &Long) -> Outcome {
         |unit| unit.case.run(unit.seed),
         |unit, done| {
             told += 1;
-            out::tell(&format!("{told}/{} {}", left.len(), unit.key), &done);
+            out::tell(&format!("{told}/{} {}", left.len(), unit.key), &done, false);
             let mut value = json!({ "case": unit.key, "ok": done.is_right() });
             if let (Value::Object(all), Value::Object(members)) = (&mut value, done.json()) {
                 all.extend(members);

@@ -29,6 +29,10 @@ pub const REDIAL_AFTER: Duration = Duration::from_secs(5);
 /// An attacker that sends as much as it may keeps so many bytes ready for each connection.
 pub(super) const BACKLOG: usize = 64 * 1024;
 
+/// Bytes that wait for a stream at most: who asks without taking the answers, as other attackers do,
+/// gets no more of them.
+const UNSENT_MAX: usize = 4 * 1024 * 1024;
+
 /// What an attacker is made of.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -176,8 +180,11 @@ impl Cx<'_> {
         self.links.get_mut(id).map(|link| &mut link.state)
     }
 
+    /// Sends a message, unless the other side does not take what was sent before.
     pub(super) fn send(&mut self, id: StreamId, message: &Message) {
-        self.links.send(id, message);
+        if self.links.unsent(id) < UNSENT_MAX {
+            self.links.send(id, message);
+        }
     }
 
     /// Says that we have everything, in the words that the other side knows.

@@ -18,6 +18,7 @@ mod jobs;
 mod link;
 mod marks;
 mod pipe;
+mod said;
 mod streams;
 mod table;
 
@@ -42,6 +43,7 @@ use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
 use self::pipe::{Connection, Pipes};
+use self::said::said;
 use self::table::Table;
 use crate::content::{ContentId, Library};
 use crate::flow::{FlowId, Flows};
@@ -619,7 +621,7 @@ impl<M: Machine> Net<M> {
                 number: self.counters.events,
                 at: self.now,
                 host: id,
-                what: format!("{input:?}"),
+                what: said(&input),
                 digest: host.digest.value(),
             });
         }
