@@ -123,6 +123,26 @@ fn parts_and_threads_make_the_same_results_as_one_run_after_the_other() {
 }
 
 #[test]
+fn two_processes_and_two_builds_make_the_same_digests() {
+    let digest = |program: &std::ffi::OsStr, name: &str| {
+        let args = ["sim", "run", name, "--seed", "5", "--swarm", "--json", "-"];
+        let run = std::process::Command::new(program).args(args).output().expect("it starts");
+        let told = lines(&stdout(&run));
+        told.last().expect("a summary")["digest"].as_str().expect("a digest").to_owned()
+    };
+    let this = env!("CARGO_BIN_EXE_teem").as_ref();
+    for name in ["faults", "faults-message", "tracker"] {
+        let first = digest(this, name);
+        assert_eq!(digest(this, name), first, "{name}");
+        // Built with other settings, if somebody says where it is.
+        match std::env::var_os("TEEM_RELEASE_BIN") {
+            Some(release) => assert_eq!(digest(&release, name), first, "{name}"),
+            None => println!("left out: TEEM_RELEASE_BIN names no program of a release build"),
+        }
+    }
+}
+
+#[test]
 fn the_canary_fails_alone_and_is_as_it_must_be_in_a_sweep() {
     let alone = teem(&["sim", "run", "canary"]);
     assert_eq!(code(&alone), 1, "{}", stderr(&alone));
