@@ -1,8 +1,19 @@
 //! The simulator: one more driver, on virtual time.
 //!
-//! [`net`] runs any number of machines in one thread and in memory; [`storage`] keeps their content.
-//! Nothing here reads a clock or asks for randomness: the same machines and commands give the same
-//! run, byte for byte.
+//! ```text
+//!   scenario --seed--> run::Plan --run::run--> Outcome        files, draws, faults, checks, bounds
+//!                          |
+//!                      net::Net<Node>                         one clock, one heap of events
+//!            +-------------+--------------+
+//!          flow         storage        content                rates, disks, one copy of each torrent
+//!                          |
+//!            sessions, trackers, actors                       the machines that ship, and attackers
+//! ```
+//!
+//! Nothing here reads a clock or asks for randomness: the same plan gives the same run, byte for
+//! byte, and a digest says so. For a test of a few hosts begin with [`swarm::Swarm`]; for many
+//! seeds of a whole swarm with [`scenario`] and [`run`]; for machines of one's own with
+//! [`net::Net`]. [`truth`] holds what the literature says of swarms against what ours do.
 
 #![forbid(unsafe_code)]
 

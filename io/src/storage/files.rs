@@ -153,7 +153,8 @@ impl FileStorage {
                     self.unsynced().files.insert(index);
                     longer?;
                 }
-                Some(_) => {}
+                // An earlier run may have written to it, and not come to make that durable.
+                Some(_) => drop(self.unsynced().files.insert(index)),
             }
         }
         Ok(stats)
@@ -248,7 +249,8 @@ impl FileStorage {
 
     fn sync(&self, unsynced: &Unsynced) -> Result<(), JobError> {
         for &index in &unsynced.files {
-            let handle = self.handle(index, true)?;
+            // To make durable what is there, reading is enough; it may not be ours to write.
+            let handle = self.handle(index, false).or_else(|_| self.handle(index, true))?;
             if let (Err(failed), Some(file)) = (handle.sync_data(), self.layout.file(index)) {
                 return Err(fail(&self.place().root, file, &failed));
             }

@@ -6,7 +6,7 @@
 //!
 //! A run has two phases. While things go wrong, nothing that must hold may break ([`Failure`]
 //! lists it). From [`Plan::healed_at`] on nothing goes wrong any more, and everybody must get on:
-//! each honest client is to be complete within a multiple of the [`bound`] that the topology
+//! each honest client is to be complete within a multiple of the [`bound()`] that the topology
 //! itself sets, so that each plan brings its own measure.
 
 mod bound;

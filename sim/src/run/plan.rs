@@ -1,6 +1,6 @@
 //! Everything about a run that is decided before it begins.
 //!
-//! A scenario and a seed make a [`Plan`]; a plan alone makes a [`Run`](super::Run). Whatever is
+//! A scenario and a seed make a [`Plan`]; [`run`](super::run()) carries a plan out. Whatever is
 //! drawn at random was drawn here, each number from a stream of its own, so that a plan can be
 //! changed by hand (a host less, a fault less) and the rest stays as it was.
 

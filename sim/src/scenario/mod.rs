@@ -24,7 +24,7 @@
 //! # Ok::<(), teem_sim::scenario::ScenarioError>(())
 //! ```
 //!
-//! [`bundled`] has some by name. What a file may say is listed in [`file`](Scenario) and told at
+//! [`bundled()`] has some by name. What a file may say is listed in [`file`](Scenario) and told at
 //! length in `docs/simulate.md`.
 
 mod arrivals;

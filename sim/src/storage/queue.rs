@@ -1,7 +1,7 @@
 //! Jobs under way: which may start, and which completes next.
 //!
 //! A job that started has a time at which it is due; what it does happens then, at once, so two
-//! jobs never overlap in their effects. The rules of [`Job`](teem_core::machine::Job) are kept by
+//! jobs never overlap in their effects. The rules of [`Job`] are kept by
 //! not starting a job that may not overtake another.
 
 use std::collections::VecDeque;
