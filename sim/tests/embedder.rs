@@ -18,6 +18,10 @@ impl Choker for Miser {
     fn unchoke(&mut self, _: Instant, _: &[Candidate], _: usize, out: &mut Vec<StreamId>) {
         out.clear();
     }
+
+    fn gives_free_slots(&self) -> bool {
+        false
+    }
 }
 
 #[test]

@@ -117,6 +117,12 @@ pub trait Choker: Send + fmt::Debug {
     /// each once; only those in there are remembered.
     fn unchoke(&mut self, now: Instant, peers: &[Candidate], slots: usize, out: &mut Vec<StreamId>);
 
+    /// Whether a slot that is free between two rounds goes to whoever first asks for it, until the
+    /// next round judges.
+    fn gives_free_slots(&self) -> bool {
+        true
+    }
+
     /// Bytes of payload after which a peer has had its turn: the choker is then asked at once, and
     /// not only in the next round.
     fn quantum(&self) -> u64 {

@@ -839,6 +839,12 @@ impl Torrent {
         self.quantum() < u64::MAX
     }
 
+    fn gives_free_slots(&self) -> bool {
+        let seeding = self.picker.is_finished();
+        let policy = if seeding { &self.choker.seeding } else { &self.choker.leeching };
+        policy.gives_free_slots()
+    }
+
     /// Once per round, the oldest round falls out of what peers are judged by.
     fn end_rate_window(&mut self, streams: &mut Streams, now: Instant) {
         if now < self.rounds.judged + ROUND {

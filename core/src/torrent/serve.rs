@@ -269,6 +269,9 @@ impl Torrent {
 
     /// A peer is interested: it need not wait for the next round if a slot is free.
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        if !self.gives_free_slots() {
+            return;
+        }
         let taken = self
             .peers
             .iter()
