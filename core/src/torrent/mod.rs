@@ -23,6 +23,7 @@ pub(crate) mod known;
 pub mod picker;
 pub mod resume;
 mod serve;
+mod slots;
 mod snapshot;
 mod suggest;
 mod transfer;
@@ -34,17 +35,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use bytes::BytesMut;
-
 use self::blame::{Blame, Finding};
 use self::check::Check;
-use self::choker::{Candidate, Choker, ROUND, RoundRobin, TitForTat};
+use self::choker::{ROUND, RoundRobin, TitForTat};
 pub(crate) use self::content::Hashed;
 use self::content::{Content, Settled};
 use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::{Resume, resume_name};
+use self::slots::Chokers;
 use self::suggest::Suggestions;
 use crate::bitfield::Bitfield;
 use crate::hash::Digest;
@@ -101,7 +101,7 @@ pub(crate) struct Torrent {
     resume: Option<Resume>,
     content: Content,
     blame: Blame,
-    choker: Policy,
+    chokers: Chokers,
     suggestions: Suggestions,
     timer: TimerId,
     rounds: Rounds,
@@ -155,12 +155,6 @@ pub(crate) enum AfterStop {
     Pause,
     Remove(RemoveFiles),
     Fail(JobError),
-}
-
-#[derive(Debug)]
-struct Policy {
-    leeching: Box<dyn Choker>,
-    seeding: Box<dyn Choker>,
 }
 
 /// When what is due.
@@ -234,7 +228,7 @@ impl Torrent {
             filtered: add.filtered,
             content: Content::default(),
             blame: Blame::default(),
-            choker: Policy {
+            chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
                 seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
             },
@@ -808,90 +802,6 @@ impl Torrent {
             if relied {
                 self.update_interest(id, streams, cx);
             }
-        }
-    }
-
-    // Choking.
-
-    /// Hands upload slots out by other policies from the next round on: one for while we fetch, one
-    /// for while we seed.
-    pub(crate) fn set_chokers(&mut self, leeching: Box<dyn Choker>, seeding: Box<dyn Choker>) {
-        self.choker.leeching = leeching;
-        self.choker.seeding = seeding;
-    }
-
-    /// A peer was sent so much in its turn: if that was all, the others are judged at once.
-    fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
-        if sent >= self.quantum() && self.rounds.choke > cx.now() {
-            self.rounds.choke = cx.now();
-            self.arm(cx);
-        }
-    }
-
-    /// See [`Choker::quantum`].
-    fn quantum(&self) -> u64 {
-        let seeding = self.picker.is_finished();
-        if seeding { self.choker.seeding.quantum() } else { self.choker.leeching.quantum() }
-    }
-
-    /// Whether a slot goes from peer to peer, rather than to the best.
-    fn takes_turns(&self) -> bool {
-        self.quantum() < u64::MAX
-    }
-
-    fn gives_free_slots(&self) -> bool {
-        let seeding = self.picker.is_finished();
-        let policy = if seeding { &self.choker.seeding } else { &self.choker.leeching };
-        policy.gives_free_slots()
-    }
-
-    /// Once per round, the oldest round falls out of what peers are judged by.
-    fn end_rate_window(&mut self, streams: &mut Streams, now: Instant) {
-        if now < self.rounds.judged + ROUND {
-            return;
-        }
-        self.rounds.judged = now;
-        for id in &self.peers {
-            if let Some(peer) = streams.peer_mut(*id) {
-                peer.note_round();
-            }
-        }
-    }
-
-    fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
-        let now = cx.now();
-        let seeding = self.picker.is_finished();
-        // Nothing is kept from round to round: most torrents idle.
-        cx.scratch = BytesMut::new();
-        let mut candidates = Vec::with_capacity(self.peers.len());
-        let mut idle = 0;
-        for id in &self.peers {
-            let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
-            idle += usize::from(serve::is_idle(*id, now, streams));
-            candidates.push(Candidate {
-                id: *id,
-                interested: peer.interested_in_us,
-                snubbed: peer.snubbed,
-                received_rate: peer.given(now),
-                sent_rate: peer.sent.bytes_per_s(now),
-                unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
-                last_unchoked: peer.unchoked_at,
-                uploaded_since_unchoke: serve::sent_since_unchoke(*id, streams),
-                connected_at: peer.connected_at,
-            });
-        }
-        let mut chosen = Vec::new();
-        let policy = if seeding { &mut self.choker.seeding } else { &mut self.choker.leeching };
-        let mut slots = cx.config.upload_slots;
-        if policy.quantum() < u64::MAX {
-            // Whoever asks for nothing in its turn does not hold the others up.
-            slots = slots.saturating_add(idle.min(slots));
-        }
-        policy.unchoke(now, &candidates, slots, &mut chosen);
-        chosen.sort_unstable();
-        for Candidate { id, .. } in candidates {
-            let unchoke = chosen.binary_search(&id).is_ok();
-            self.set_choked(id, !unchoke, streams, cx);
         }
     }
 

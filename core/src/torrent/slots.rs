@@ -1,0 +1,105 @@
+//! Who holds an upload slot: asks the policy of the moment, a [`Choker`], and does what it says.
+//!
+//! The policies know nothing of streams and messages; what a slot is worth to a peer once it has
+//! one is `serve`'s part.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use super::choker::{Candidate, Choker, ROUND};
+use super::{Torrent, serve};
+use crate::session::cx::Cx;
+use crate::session::streams::Streams;
+use crate::time::Instant;
+
+/// One policy for while we fetch, one for while we seed.
+#[derive(Debug)]
+pub(super) struct Chokers {
+    pub(super) leeching: Box<dyn Choker>,
+    pub(super) seeding: Box<dyn Choker>,
+}
+
+impl Torrent {
+    /// Hands upload slots out by other policies from the next round on: one for while we fetch, one
+    /// for while we seed.
+    pub(crate) fn set_chokers(&mut self, leeching: Box<dyn Choker>, seeding: Box<dyn Choker>) {
+        self.chokers.leeching = leeching;
+        self.chokers.seeding = seeding;
+    }
+
+    /// A peer was sent so much in its turn: if that was all, the others are judged at once.
+    pub(super) fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
+        if sent >= self.choker().quantum() && self.rounds.choke > cx.now() {
+            self.rounds.choke = cx.now();
+            self.arm(cx);
+        }
+    }
+
+    /// The policy of the moment.
+    fn choker(&self) -> &dyn Choker {
+        if self.picker.is_finished() { &*self.chokers.seeding } else { &*self.chokers.leeching }
+    }
+
+    /// Whether a slot goes from peer to peer, rather than to the best.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.choker().quantum() < u64::MAX
+    }
+
+    /// Whether a slot that is free goes to who asks for it.
+    pub(super) fn gives_free_slots(&self) -> bool {
+        self.choker().gives_free_slots()
+    }
+
+    /// Once per round, the oldest round falls out of what peers are judged by.
+    pub(super) fn end_rate_window(&mut self, streams: &mut Streams, now: Instant) {
+        if now < self.rounds.judged + ROUND {
+            return;
+        }
+        self.rounds.judged = now;
+        for id in &self.peers {
+            if let Some(peer) = streams.peer_mut(*id) {
+                peer.note_round();
+            }
+        }
+    }
+
+    pub(super) fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
+        let now = cx.now();
+        // Nothing is kept from round to round: most torrents idle.
+        cx.scratch = BytesMut::new();
+        let mut candidates = Vec::with_capacity(self.peers.len());
+        let mut idle = 0;
+        for id in &self.peers {
+            let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
+            idle += usize::from(serve::is_idle(*id, now, streams));
+            candidates.push(Candidate {
+                id: *id,
+                interested: peer.interested_in_us,
+                snubbed: peer.snubbed,
+                received_rate: peer.given(now),
+                sent_rate: peer.sent.bytes_per_s(now),
+                unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
+                last_unchoked: peer.unchoked_at,
+                uploaded_since_unchoke: serve::sent_since_unchoke(*id, streams),
+                connected_at: peer.connected_at,
+            });
+        }
+        let mut chosen = Vec::new();
+        let mut slots = cx.config.upload_slots;
+        if self.takes_turns() {
+            // Whoever asks for nothing in its turn does not hold the others up.
+            slots = slots.saturating_add(idle.min(slots));
+        }
+        let seeding = self.picker.is_finished();
+        let Chokers { leeching, seeding: ours } = &mut self.chokers;
+        let choker = if seeding { ours } else { leeching };
+        choker.unchoke(now, &candidates, slots, &mut chosen);
+        chosen.sort_unstable();
+        for Candidate { id, .. } in candidates {
+            let unchoke = chosen.binary_search(&id).is_ok();
+            self.set_choked(id, !unchoke, streams, cx);
+        }
+    }
+}
