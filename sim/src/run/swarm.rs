@@ -478,7 +478,7 @@ impl Run {
             }
             Fault::Resume(host) => return self.net.resume(host),
             Fault::Cut(from, to) => self.net.cut(from, to),
-            Fault::Heal => self.heal_cuts(),
+            Fault::Heal => self.net.heal(),
             Fault::Move(host) => self.change_address(host),
             Fault::Access(host, access) => {
                 let usual = self.plan.hosts[host].access;
@@ -506,10 +506,6 @@ impl Run {
             Fault::RestartTorrent(host) => self.restart_torrent(host),
         }
         Ok(())
-    }
-
-    fn heal_cuts(&mut self) {
-        self.net.heal();
     }
 
     fn change_address(&mut self, host: HostId) {
@@ -554,7 +550,7 @@ impl Run {
 
     /// The second phase begins: nothing is wrong any more.
     fn heal_all(&mut self) -> Result<(), Stuck> {
-        self.heal_cuts();
+        self.net.heal();
         for host in 0..self.peers.len() {
             self.heal_disk(host);
             self.net.resume(host)?;
