@@ -281,14 +281,12 @@ fn a_responder_that_never_synchronises_is_given_up_after_the_padding() {
 }
 
 #[test]
-fn derived_keys_are_those_of_others() {
-    // What aria2, Transmission and libtorrent compute for a secret of 96 bytes 0x01 and a torrent
-    // of 20 bytes 0x02, as plain hashing gives it (coreutils' sha1sum).
+fn marks_are_hashes_of_a_name_and_what_they_mark() {
+    // What plain hashing (coreutils' sha1sum) gives for a secret of 96 bytes 0x01 and a torrent
+    // of 20 bytes 0x02.
     let secret = [1; PUBLIC_KEY_LEN];
     let torrent = InfoHash([2; 20]);
-    let hex = |bytes: [u8; 20]| {
-        bytes.iter().map(|byte| std::format!("{byte:02x}")).collect::<std::string::String>()
-    };
+    let hex = |bytes| std::format!("{}", InfoHash(bytes));
     assert_eq!(hex(keys::sync_mark(&secret)), "9ccfd0c27d80ebf95c871922da64f88a8a2faddd");
     assert_eq!(hex(torrent_mark(&torrent)), "b117ed9221ce77a025c2ddcf374bef56c5789c24");
     assert_eq!(hex(keys::hide([0; 20], &secret)), "2859857d4c04a5e989e3e83a50ad3d7503c8830d");
