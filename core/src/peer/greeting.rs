@@ -10,7 +10,7 @@
 
 use alloc::boxed::Box;
 
-use super::{CloseReason, LimitReached, Misbehaviour, Refusal};
+use super::{CloseReason, LimitReached, Misbehaviour};
 use crate::ids::InfoHash;
 use crate::mse::{Initiator, Responder};
 use crate::wire::HandshakeParser;
@@ -67,7 +67,6 @@ impl Greeting {
                     end,
                     CloseReason::Limit(LimitReached::HandshakeTimeout)
                         | CloseReason::Misbehaved(Misbehaviour::Encryption(_))
-                        | CloseReason::Refused(Refusal::Unencrypted)
                 )
             }
             Layer::Connecting | Layer::Either | Layer::Responder(_) => false,
