@@ -30,38 +30,42 @@ impl Rc4 {
 
     /// Encrypts, or decrypts, in place.
     pub fn apply(&mut self, bytes: &mut [u8]) {
+        // In registers, which they would not be behind a reference that the table is behind too.
+        let (mut i, mut j) = (self.i, self.j);
+        let mut next = || step(&mut self.table, &mut i, &mut j);
         let (words, rest) = bytes.as_chunks_mut::<8>();
         for word in words {
             let mut keys = 0;
             for at in 0..8 {
-                keys |= u64::from(self.next()) << (8 * at);
+                keys |= u64::from(next()) << (8 * at);
             }
             *word = (u64::from_le_bytes(*word) ^ keys).to_le_bytes();
         }
         for byte in rest {
-            *byte ^= self.next();
+            *byte ^= next();
         }
+        (self.i, self.j) = (i, j);
     }
 
     /// Leaves out so many bytes of the keystream.
     pub fn discard(&mut self, count: usize) {
         for _ in 0..count {
-            self.next();
+            step(&mut self.table, &mut self.i, &mut self.j);
         }
     }
+}
 
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the inner loop of every encrypted byte")]
-    fn next(&mut self) -> u8 {
-        let table = &mut self.table;
-        self.i = self.i.wrapping_add(1);
-        let a = table[usize::from(self.i)];
-        self.j = self.j.wrapping_add(a);
-        let b = table[usize::from(self.j)];
-        table[usize::from(self.i)] = b;
-        table[usize::from(self.j)] = a;
-        table[usize::from(a.wrapping_add(b))]
-    }
+/// The next byte of the keystream.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the inner loop of every encrypted byte")]
+fn step(table: &mut [u8; 256], i: &mut u8, j: &mut u8) -> u8 {
+    *i = i.wrapping_add(1);
+    let a = table[usize::from(*i)];
+    *j = j.wrapping_add(a);
+    let b = table[usize::from(*j)];
+    table[usize::from(*i)] = b;
+    table[usize::from(*j)] = a;
+    table[usize::from(a.wrapping_add(b))]
 }
 
 impl core::fmt::Debug for Rc4 {
