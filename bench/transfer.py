@@ -10,6 +10,7 @@ complete; CPU is user+sys of the same span, per GiB; RSS is the peak. Every copy
   cargo build --release -p teem -p teem-bench-floor && interop/install.sh
   bench/transfer.py                                      # every pair of the programs found, 3 rounds
   bench/transfer.py --rounds 5 --pairs libtorrent:teem,teem:libtorrent,libtorrent:libtorrent
+  bench/transfer.py --rc4 --pairs libtorrent:teem,teem:teem,libtorrent:libtorrent
 
 Prints a Markdown table; --out FILE appends one JSON line per run. The machine's clock drifts by a
 third over minutes: compare ratios within one call, not figures of two.
@@ -82,17 +83,20 @@ def plan(program, role, seat):
     if program == "teem":
         where = ["seed", torrent, data] if seeds else ["get", torrent, "-o", data]
         command = [teem(), *where, "--bind", address, "--port", port]
+        command += ["--encryption", "require" if seat["rc4"] else "off"]
         return command, ("listens", port) if seeds else ("exit",)
     if program == "libtorrent":
         script = REPOSITORY / "interop/peers/libtorrent_peer.py"
         command = [VENV / "bin/python3", script, "seed" if seeds else "leech"]
         command += ["--torrent", torrent, "--dir", data, "--bind", address, "--port", port]
-        command += ["--transport", "tcp", "--encryption", "plain"]
+        command += ["--transport", "tcp", "--encryption", "rc4" if seat["rc4"] else "plain"]
         return command, ("prints", "ready\n" if seeds else " complete\n")
     if program == "aria2":
         command = ["aria2c", "--no-conf", "--enable-color=false", "--file-allocation=none"]
         command += ["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]
         command += [f"--dir={data}", f"--listen-port={port}", f"--interface={address}"]
+        if seat["rc4"]:
+            command += ["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]
         if seeds:
             command += ["--check-integrity=true", "--seed-ratio=0.0", "--summary-interval=1", torrent]
             return command, ("prints", "SEED(")
@@ -100,6 +104,7 @@ def plan(program, role, seat):
         return [*command, "--seed-time=0", torrent], ("prints", "Seeding is over.")
     if program == "rtorrent":
         (own / "session").mkdir()
+        encryption = "allow_incoming,try_outgoing,require,require_RC4" if seat["rc4"] else "none"
         (own / "rc").write_text(
             f"""system.daemon.set = true
 network.bind_address.set = {address}
@@ -108,7 +113,7 @@ network.port_random.set = no
 directory.default.set = "{data}"
 session.path.set = "{own}/session"
 dht.mode.set = disable
-protocol.encryption.set = none
+protocol.encryption.set = {encryption}
 method.set_key = event.download.hash_done, checked, "execute2={{touch,{own}/checked}}"
 method.set_key = event.download.finished, done, "execute2={{touch,{own}/done}}"
 schedule2 = load, 0, 0, "load.start=\\"{torrent}\\""
@@ -280,7 +285,7 @@ def run_pair(job, work):
         data = Path(job["content"]) if role == "seeder" else own / "data"
         data.mkdir(exist_ok=True)
         seats[role] = {"own": own, "data": data, "torrent": Path(job["torrent"]),
-                       "address": address, "port": port}
+                       "address": address, "port": port, "rc4": job["rc4"]}
     try:
         own = seats["tracker"]["own"]
         (own / "white").write_text(job["info_hash"] + "\n")
@@ -496,6 +501,7 @@ def arguments():
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="MiB to move (1024)")
     parser.add_argument("--piece", type=int, default=1024, metavar="KIB", help="KiB in a piece (1024)")
     parser.add_argument("--pairs", help="seeder:leecher,...; * stands for all programs found")
+    parser.add_argument("--rc4", action="store_true", help="everybody insists on RC4 (rqbit cannot)")
     parser.add_argument("--limit", type=float, default=120, help="seconds for one run (120)")
     parser.add_argument("--dir", default="/dev/shm", help="where files lie; a tmpfs")
     parser.add_argument("--out", help="append one JSON line per run to this file")
@@ -545,6 +551,7 @@ def main():
         os.chmod(folder, 0o755)
         base = make_content(folder, args.size * MIB, args.piece * 1024)
         base["limit"] = args.limit
+        base["rc4"] = args.rc4
         for number in range(1, args.rounds + 1):
             for pair in [None, *pairs]:
                 name = "floor" if pair is None else " → ".join(pair)

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::sim::args::{Sim, SimCommand, Suite};
 use crate::size;
@@ -74,9 +74,40 @@ pub(crate) struct Network {
     #[arg(long)]
     pub(crate) no_trackers: bool,
 
+    /// Whether connections to peers are encrypted.
+    ///
+    /// That hides them from those who look for BitTorrent, and keeps no secret from anybody else.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) encryption: Encryption,
+
     /// Send peers at most this much.
     #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) up: Option<u64>,
+}
+
+/// What `--encryption` takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encryption {
+    /// Never
+    Off,
+    /// As peers like it: begin without, and encrypt with those who refuse that
+    #[default]
+    Allow,
+    /// Where peers can: begin encrypted, and do without with those who refuse that
+    Prefer,
+    /// Always: talk to no peer that does not encrypt everything
+    Require,
+}
+
+impl From<Encryption> for teem_core::session::Encryption {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::Off => Self::Off,
+            Encryption::Allow => Self::Allow,
+            Encryption::Prefer => Self::Prefer,
+            Encryption::Require => Self::Require,
+        }
+    }
 }
 
 /// Download torrents.

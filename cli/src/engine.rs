@@ -62,7 +62,11 @@ pub(crate) struct Listening {
 
 /// The session's settings that the command line says.
 pub(crate) fn config(network: &Network) -> Result<Config, Failure> {
-    let mut config = Config { up_bytes_per_s: network.up, ..Config::default() };
+    let mut config = Config {
+        up_bytes_per_s: network.up,
+        encryption: network.encryption.into(),
+        ..Config::default()
+    };
     for address in &network.bind {
         let twice = match address {
             IpAddr::V4(v4) => config.bind_v4.replace(*v4).is_some(),

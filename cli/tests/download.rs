@@ -33,6 +33,28 @@ fn a_torrent_is_downloaded_and_a_second_run_finds_it_complete() {
 }
 
 #[test]
+fn connections_are_encrypted_as_the_command_line_says() {
+    let yard = Yard::new(MIB as usize);
+    let (_strict, strict) = yard.seeder(&["--encryption", "require"]);
+    let (_open, open) = yard.seeder(&["--encryption", "off"]);
+    for (to, peer, how, wanted) in [
+        ("a", &strict, "allow", "rc4"),
+        ("b", &strict, "require", "rc4"),
+        ("c", &open, "allow", "none"),
+        ("d", &open, "prefer", "none"),
+    ] {
+        let got = run(&yard.get(to, &["--peer", peer, "--encryption", how]));
+        assert_eq!(code(&got), 0, "{}", stderr(&got));
+        assert_eq!(event(&got, "peer_connected")["encryption"], wanted, "{how}");
+        assert!(yard.is_complete(to));
+    }
+    let never = yard.get("e", &["--peer", &strict, "--encryption", "off"]);
+    let mut never = Running::start(&strs(&never));
+    let closed = never.await_event("peer_closed");
+    assert!(!yard.is_complete("e"), "{closed}");
+}
+
+#[test]
 fn peers_find_each_other_through_our_tracker() {
     let yard = Yard::new(MIB as usize);
     let mut tracker = Running::start(&["track", "--http", "127.0.0.1:0", "--json"]);

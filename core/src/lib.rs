@@ -21,6 +21,7 @@ pub mod http;
 pub mod ids;
 pub mod machine;
 pub mod metainfo;
+pub mod mse;
 pub mod peer;
 pub mod rate;
 pub mod rng;

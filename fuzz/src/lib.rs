@@ -13,6 +13,7 @@ pub mod drive;
 mod http;
 mod metainfo;
 mod models;
+mod mse;
 pub mod mutate;
 mod picker;
 pub mod scenario;
@@ -31,6 +32,7 @@ mod world;
 pub use self::http::{http_request, http_response};
 pub use self::metainfo::{bencode, magnet, metainfo, resume, trace};
 pub use self::models::{choker, timers};
+pub use self::mse::mse;
 pub use self::picker::picker_model;
 pub use self::scenario::swarm_scenario;
 pub use self::session::{session_peer, storage_jobs};
@@ -69,6 +71,7 @@ pub const TARGETS: &[Target] = targets![
     http_response,
     magnet,
     metainfo,
+    mse,
     peer_stream,
     picker_model,
     resume,

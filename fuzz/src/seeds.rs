@@ -15,6 +15,7 @@ use teem_core::machine::echo::{Command, Echo};
 use teem_core::machine::trace::{MAGIC, Recorder};
 use teem_core::machine::{Application, Input, Machine, Output, StreamInput};
 use teem_core::metainfo::create::{Content, Draft, Options};
+use teem_core::mse::{Initiator, Method};
 use teem_core::rng::Seed as RngSeed;
 use teem_core::time::Instant;
 use teem_core::torrent::picker::BlockId;
@@ -64,6 +65,7 @@ pub fn seeds() -> Vec<Seed> {
     bencode(&mut add);
     files(&mut add);
     wire(&mut add);
+    encryption(&mut add);
     http(&mut add);
     trackers(&mut add);
     scripts(&mut add);
@@ -255,6 +257,42 @@ fn wire(add: Add<'_>) {
         "odd",
         b"d1:mi3e1:pi99999e4:reqqi-1e1:v3:\xff\xfe\x016:yourip3:abce".into(),
     );
+}
+
+fn encryption(add: Add<'_>) {
+    // Methods of both sides, a seed, the length of the initial payload, the step, and changes: a
+    // place, a direction and what is changed there.
+    let mut script =
+        |name: &str, offer: u8, allowed: u8, edits: &[(u16, bool, u8)], noise: &[u8]| {
+            let mut out = vec![offer, allowed, 9, 0, 68, 6, edits.len() as u8];
+            for (at, to_responder, change) in edits {
+                out.extend_from_slice(&at.to_be_bytes());
+                out.extend_from_slice(&[u8::from(*to_responder), *change]);
+            }
+            add("mse", name, [&out, noise].concat());
+        };
+    script("rc4", 0, 0, &[], &[]);
+    script("plaintext", 1, 2, &[], &[]);
+    script("either", 2, 3, &[], &[]);
+    script("nothing-in-common", 0, 1, &[], &[]);
+    script("other-keys", 0, 0, &[(3, true, 0x80)], &[]);
+    script("other-answer", 0, 0, &[(3, false, 0x80)], &[]);
+    script("noise", 2, 2, &[], &[0x55; 1200]);
+    script("zeros", 2, 2, &[], &[0; 100]);
+    // The fields lie behind padding, whose length the seed decides.
+    let mut first = Vec::new();
+    let mut rng = RngSeed::from_number(9).stream("mse", 0);
+    Initiator::new(InfoHash([7; 20]), &[Method::Rc4], &[0xaa; 68], &mut rng, &mut first);
+    let marks = first.len() as u16;
+    for (name, at, change) in [
+        ("no-sync", marks, 1),
+        ("unknown-torrent", marks + 20, 1),
+        ("verification", marks + 40, 1),
+        ("unknown-method", marks + 51, 6),
+        ("padding-too-long", marks + 52, 0x80),
+    ] {
+        script(name, 0, 2, &[(at, true, change)], &[]);
+    }
 }
 
 fn http(add: Add<'_>) {

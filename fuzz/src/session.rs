@@ -20,7 +20,9 @@ use teem_core::machine::{
 use teem_core::rng::Seed;
 use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, Session, TorrentState};
 use teem_core::time::{Duration, Instant, UnixTime};
-use teem_core::wire::{BLOCK_LEN, BlockRequest, Decoder, Handshake, Limits, Message, Reserved};
+use teem_core::wire::{
+    BLOCK_LEN, BlockRequest, Decoder, HANDSHAKE_LEN, Handshake, Limits, Message, Reserved,
+};
 
 use crate::script::Script;
 use crate::world::{Disk, PIECES, TORRENT, Taken, range_of};
@@ -42,7 +44,7 @@ const STEPS_MAX: usize = 600;
 struct Stranger {
     /// We were dialled and it is not decided yet.
     dialling: bool,
-    shaken: usize,
+    shaken: Vec<u8>,
     decoder: Decoder,
     /// What the session asked for.
     requests: Vec<BlockRequest>,
@@ -562,9 +564,13 @@ impl World {
     /// The stranger reads what the session sent: it is well-formed, and notes the requests.
     fn heard(&mut self, id: StreamId, mut bytes: &[u8]) {
         let Some(stranger) = self.strangers.get_mut(&id) else { return };
-        let shaken = bytes.len().min(68 - stranger.shaken);
-        stranger.shaken += shaken;
+        let shaken = bytes.len().min(HANDSHAKE_LEN - stranger.shaken.len());
+        stranger.shaken.extend_from_slice(&bytes[..shaken]);
         bytes = &bytes[shaken..];
+        if Handshake::check_start(&stranger.shaken).is_err() {
+            // It encrypts, which nobody here understands.
+            return;
+        }
         stranger.decoder.push(Bytes::copy_from_slice(bytes));
         let limits = Limits { pieces: Some(PIECES as u32), ..Limits::DEFAULT };
         while let Some(message) = stranger.decoder.next(&limits).expect("we are well-behaved") {

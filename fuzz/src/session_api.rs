@@ -53,6 +53,8 @@ struct Stranger {
     shaken: bool,
     head: Vec<u8>,
     tracker: bool,
+    /// The session encrypts, which nobody here understands.
+    hidden: bool,
     torrent: usize,
     decoder: Decoder,
     requests: Vec<BlockRequest>,
@@ -167,13 +169,14 @@ impl World for Strangers {
                 let head = part.split_to(part.len().min(HANDSHAKE_LEN - stranger.head.len()));
                 stranger.head.extend_from_slice(&head);
                 stranger.tracker |= stranger.head.starts_with(b"G");
+                stranger.hidden |= Handshake::check_start(&stranger.head).is_err();
                 let hash = stranger.head.get(28..48);
                 let known = TORRENTS.iter().position(|torrent| {
                     hash.is_some_and(|hash| torrent.info().swarm_hash().0 == hash)
                 });
                 stranger.torrent = known.unwrap_or(stranger.torrent);
             }
-            if stranger.tracker || part.is_empty() {
+            if stranger.tracker || stranger.hidden || part.is_empty() {
                 continue;
             }
             stranger.decoder.push(part);

@@ -10,6 +10,9 @@ const INPUTS: usize = 20_000;
 /// Inputs for each target that runs a swarm.
 const SWARM_INPUTS: usize = 60;
 
+/// Inputs for each target that works out secrets, which takes long.
+const SECRET_INPUTS: usize = 3_000;
+
 fn run(names: &[&str], inputs: usize) {
     let mut ran = 0;
     for target in TARGETS.iter().filter(|target| names.contains(&target.name)) {
@@ -50,6 +53,8 @@ const MACHINES: &[&str] = &[
     "tracker_client",
     "tracker_server",
 ];
+/// Each of these shakes hands twice, at eight powers of 768 bits a time.
+const SECRETS: &[&str] = &["mse"];
 /// Each of these is a run of thirty seconds of several machines: fewer of them.
 const SWARMS: &[&str] = &["swarm_scenario"];
 
@@ -69,11 +74,17 @@ fn machines_keep_their_promises() {
 }
 
 #[test]
+fn handshakes_with_secrets_keep_their_promises() {
+    run(SECRETS, SECRET_INPUTS);
+}
+
+#[test]
 fn swarms_keep_their_promises() {
     run(SWARMS, SWARM_INPUTS);
 }
 
 #[test]
 fn no_target_is_left_out() {
-    assert_eq!(DECODERS.len() + MODELS.len() + MACHINES.len() + SWARMS.len(), TARGETS.len());
+    let names = [DECODERS, MODELS, MACHINES, SECRETS, SWARMS];
+    assert_eq!(names.iter().map(|names| names.len()).sum::<usize>(), TARGETS.len());
 }

@@ -48,6 +48,8 @@ pub struct Cell {
     pub family: Family,
     /// What `teem` seeds from, if it seeds.
     pub from: SeedFrom,
+    /// Who talks to nobody but in RC4 (MSE); the other does as it does by itself.
+    pub forced_by: Option<Program>,
 }
 
 /// How a cell ended.
@@ -64,7 +66,8 @@ pub enum Outcome {
 impl Cell {
     /// A cell over IPv4.
     pub const fn new(leecher: Program, seeder: Program, meeting: Meeting) -> Self {
-        Self { leecher, seeder, meeting, family: Family::V4, from: SeedFrom::Folder }
+        let (family, from) = (Family::V4, SeedFrom::Folder);
+        Self { leecher, seeder, meeting, family, from, forced_by: None }
     }
 
     /// The same over IPv6.
@@ -79,6 +82,12 @@ impl Cell {
         Self { from: SeedFrom::Content, ..self }
     }
 
+    /// The same, encrypted because this program insists on it.
+    #[must_use]
+    pub const fn forced_by(self, program: Program) -> Self {
+        Self { forced_by: Some(program), ..self }
+    }
+
     /// What the cell shows, in words.
     pub fn name(&self) -> String {
         let meeting = match self.meeting {
@@ -89,7 +98,10 @@ impl Cell {
         };
         let family = if self.family == Family::V6 { ", IPv6" } else { "" };
         let from = if self.from == SeedFrom::Content { ", from the content itself" } else { "" };
-        format!("{} from {}, {meeting}{family}{from}", self.leecher.name(), self.seeder.name())
+        let forced = self.forced_by.map_or("", Program::name);
+        let forced = if forced.is_empty() { forced } else { &format!(", RC4 forced by {forced}") };
+        let (leecher, seeder) = (self.leecher.name(), self.seeder.name());
+        format!("{leecher} from {seeder}, {meeting}{family}{from}{forced}")
     }
 
     /// Runs the cell in `scratch`, as number `index` on the network.
@@ -179,6 +191,7 @@ impl Cell {
             torrent: &torrent,
             address: seeder_at.ip(),
             port: seeder_at.port(),
+            rc4: self.forced_by == Some(self.seeder),
         };
         let plan = self.seeder.seed(&seat, self.from)?;
         let name = format!("seeder {}", self.seeder.name());
@@ -196,6 +209,7 @@ impl Cell {
             torrent: &torrent,
             address: leecher_at.ip(),
             port: leecher_at.port(),
+            rc4: self.forced_by == Some(self.leecher),
         };
         let told = if url.is_none() { vec![seeder_at] } else { Vec::new() };
         let plan = self.leecher.leech(&seat, &told)?;

@@ -49,6 +49,8 @@ pub(crate) struct Seat<'a> {
     pub(crate) torrent: &'a Path,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
+    /// Talks to nobody but in RC4.
+    pub(crate) rc4: bool,
 }
 
 /// A program ready to start, and how it tells that it has got where it should.
@@ -110,6 +112,7 @@ impl Program {
                 };
                 command.arg("--bind").arg(seat.address.to_string());
                 command.arg("--port").arg(seat.port.to_string());
+                require(&mut command, seat);
                 Ok(Plan { command, sign: Sign::Listens(seat.port) })
             }
             Self::Libtorrent => {
@@ -153,6 +156,7 @@ impl Program {
                 command.arg("get").arg(seat.torrent).arg("-o").arg(seat.data);
                 command.arg("--bind").arg(seat.address.to_string());
                 command.arg("--port").arg(seat.port.to_string());
+                require(&mut command, seat);
                 add_peers(&mut command);
                 Ok(Plan { command, sign: Sign::Exit })
             }
@@ -178,12 +182,22 @@ impl Program {
     }
 }
 
+/// Has `teem` require encryption, if it is to.
+fn require(command: &mut Command, seat: &Seat<'_>) {
+    if seat.rc4 {
+        command.args(["--encryption", "require"]);
+    }
+}
+
 fn libtorrent(mode: &str, seat: &Seat<'_>) -> Result<Command, Failure> {
     let mut command = Command::new(libtorrent_python()?);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/libtorrent_peer.py")).arg(mode);
     command.arg("--torrent").arg(seat.torrent).arg("--dir").arg(seat.data);
     command.arg("--bind").arg(seat.address.to_string());
     command.arg("--port").arg(seat.port.to_string());
+    if seat.rc4 {
+        command.args(["--encryption", "rc4"]);
+    }
     Ok(command)
 }
 
@@ -194,6 +208,9 @@ fn aria2(seat: &Seat<'_>) -> Command {
     command.arg(format!("--dir={}", seat.data.display()));
     command.arg(format!("--listen-port={}", seat.port));
     command.arg(format!("--interface={}", seat.address));
+    if seat.rc4 {
+        command.args(["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]);
+    }
     command
 }
 
@@ -212,13 +229,14 @@ fn transmission(seat: &Seat<'_>) -> Result<Command, Failure> {
   "start-added-torrents": true, "trash-original-torrent-files": false,
   "download-dir": "{data}", "incomplete-dir-enabled": false, "rename-partial-files": true,
   "script-torrent-done-enabled": true, "script-torrent-done-filename": "{script}",
-  "ratio-limit-enabled": false, "encryption": 1, "preallocation": 0, "message-level": 3
+  "ratio-limit-enabled": false, "encryption": {encryption}, "preallocation": 0, "message-level": 3
 }}"#,
         address = seat.address,
         port = seat.port,
         watched = text(&watched),
         data = text(seat.data),
         script = text(&script),
+        encryption = if seat.rc4 { 2 } else { 1 },
     );
     let mark = format!("#!/bin/sh\ntouch '{}'\n", text(&seat.folder.join("done")));
     fs::create_dir_all(&conf)
@@ -250,7 +268,7 @@ network.port_random.set = no
 directory.default.set = \"{data}\"
 session.path.set = \"{session}\"
 dht.mode.set = disable
-protocol.encryption.set = allow_incoming,try_outgoing,enable_retry
+protocol.encryption.set = {encryption}
 trackers.use_udp.set = yes
 method.set_key = event.download.hash_done, checked, \"execute2={{touch,{folder}/checked}}\"
 method.set_key = event.download.finished, done, \"execute2={{touch,{folder}/done}}\"
@@ -262,6 +280,11 @@ schedule2 = load, 0, 0, \"load.start=\\\"{torrent}\\\"\"
         session = session.display(),
         folder = seat.folder.display(),
         torrent = seat.torrent.display(),
+        encryption = if seat.rc4 {
+            "allow_incoming,try_outgoing,require,require_RC4"
+        } else {
+            "allow_incoming,try_outgoing,enable_retry"
+        },
     );
     fs::create_dir_all(&session)
         .and_then(|()| fs::create_dir_all(seat.data))

@@ -7,7 +7,7 @@ use teem_interop::Program::{Aria2, Libtorrent, Rtorrent, Teem, Transmission};
 use teem_interop::{Cell, Content, Network, Outcome};
 
 /// Every cell, leecher first.
-const CELLS: [Cell; 19] = [
+const CELLS: [Cell; 31] = [
     // teem downloads from each.
     Cell::new(Teem, Libtorrent, Direct),
     Cell::new(Teem, Transmission, Direct),
@@ -29,6 +29,20 @@ const CELLS: [Cell; 19] = [
     Cell::new(Libtorrent, Transmission, TeemTrack),
     Cell::new(Teem, Libtorrent, TeemTrack),
     Cell::new(Teem, Teem, TeemTrack),
+    // Encrypted (MSE): each insists on RC4, and teem, which begins without, does as they like ...
+    Cell::new(Teem, Libtorrent, Direct).forced_by(Libtorrent),
+    Cell::new(Libtorrent, Teem, Direct).forced_by(Libtorrent),
+    Cell::new(Teem, Transmission, Direct).forced_by(Transmission),
+    Cell::new(Transmission, Teem, OpentrackerHttp).forced_by(Transmission),
+    Cell::new(Teem, Aria2, Direct).forced_by(Aria2),
+    Cell::new(Aria2, Teem, OpentrackerHttp).forced_by(Aria2),
+    Cell::new(Teem, Rtorrent, Direct).forced_by(Rtorrent),
+    Cell::new(Rtorrent, Teem, OpentrackerHttp).forced_by(Rtorrent),
+    // ... and teem insists on it.
+    Cell::new(Teem, Libtorrent, Direct).forced_by(Teem),
+    Cell::new(Teem, Transmission, Direct).forced_by(Teem),
+    Cell::new(Aria2, Teem, OpentrackerHttp).forced_by(Teem),
+    Cell::new(Rtorrent, Teem, OpentrackerHttp).forced_by(Teem),
     // IPv6.
     Cell::new(Teem, Libtorrent, Direct).over_v6(),
     Cell::new(Libtorrent, Teem, Direct).over_v6(),

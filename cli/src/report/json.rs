@@ -8,7 +8,7 @@
 //! | `progress` | as `torrents` below, once a second |
 //! | `changed` | `torrent`, `files`: paths that changed since the last run |
 //! | `piece_failed` | `torrent`, `piece`: it was corrupt and is fetched again |
-//! | `peer_connected` | `torrent`, `address` |
+//! | `peer_connected` | `torrent`, `address`, `encryption`: `none`, `handshake` (only that) or `rc4` |
 //! | `peer_closed` | `torrent` or null, `address`, `reason` |
 //! | `peer_banned` | `torrent`, `address` |
 //! | `tracker` | `torrent`, `url` (secrets masked), `peers` or `error` |
@@ -75,10 +75,13 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
         Event::PieceFailed(id, piece) => {
             write("piece_failed", json!({ "torrent": report.hash(*id), "piece": piece.0 }));
         }
-        Event::PeerConnected(id, address) => {
+        Event::PeerConnected(id, address, encryption) => {
             write(
                 "peer_connected",
-                json!({ "torrent": report.hash(*id), "address": address.to_string() }),
+                json!({
+                    "torrent": report.hash(*id), "address": address.to_string(),
+                    "encryption": text::encryption(*encryption),
+                }),
             );
         }
         Event::PeerClosed { torrent, address, reason } => write(

@@ -174,7 +174,10 @@ impl Report {
             Event::PieceFailed(id, piece) => {
                 tracing::info!(torrent = self.name(*id), piece = piece.0, "a piece was corrupt");
             }
-            Event::PeerConnected(_, address) => tracing::debug!(%address, "peer connected"),
+            Event::PeerConnected(_, address, encryption) => {
+                let encryption = text::encryption(*encryption);
+                tracing::debug!(%address, encryption, "peer connected");
+            }
             Event::PeerClosed { address, reason, .. } => {
                 tracing::debug!(%address, %reason, "peer closed");
             }

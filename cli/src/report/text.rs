@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use teem_core::mse::Method;
 use teem_core::session::{Stats, TorrentSnapshot, TorrentState, WaitsFor};
 
 use crate::size;
@@ -42,6 +43,15 @@ fn no_peers(torrent: &TorrentSnapshot) -> String {
         }
         Some(error) => format!("no peers known; tracker: {error}"),
         None => "asking for peers".into(),
+    }
+}
+
+/// How a connection is encrypted.
+pub(super) const fn encryption(method: Option<Method>) -> &'static str {
+    match method {
+        None => "none",
+        Some(Method::Plaintext) => "handshake",
+        Some(Method::Rc4) => "rc4",
     }
 }
 

@@ -203,6 +203,34 @@ impl SendQueue {
         self.lent
     }
 
+    /// Puts in place of the bytes from `start` to `end`, which are queued and not lent, what
+    /// `change` makes of a copy of them. `start` is a place where a part begins: the front, or the
+    /// end of an earlier change.
+    pub(crate) fn rewrite(&mut self, start: usize, end: usize, change: impl FnOnce(&mut [u8])) {
+        debug_assert!(start < end && end <= self.len && self.lent == 0);
+        let (mut first, mut at) = (0, 0);
+        while at < start {
+            at += self.parts[first].len();
+            first += 1;
+        }
+        debug_assert_eq!(at, start, "a change begins where a part does");
+        let mut bytes = Vec::with_capacity(end - start);
+        let mut after = first;
+        while bytes.len() < end - start {
+            let part = &mut self.parts[after];
+            let room = end - start - bytes.len();
+            if part.len() > room {
+                bytes.extend_from_slice(&part.split_to(room));
+            } else {
+                bytes.extend_from_slice(part);
+                after += 1;
+            }
+        }
+        change(&mut bytes);
+        self.parts.drain(first..after);
+        self.parts.insert(first, bytes.into());
+    }
+
     /// Settles the loan: `count` bytes left, the rest goes back. Returns the number that counts:
     /// at most what was lent.
     pub fn settle(&mut self, count: usize) -> usize {

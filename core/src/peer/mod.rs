@@ -1,9 +1,9 @@
 //! One connection to a peer: what both sides said, what we asked for and what they did.
 //!
 //! ```text
-//!   connecting --> handshaking --> open --> closed, for a CloseReason
-//!        (outgoing)     ^
-//!   accepted -----------+
+//!   connecting --> greeting --> open --> closed, for a CloseReason
+//!        (outgoing)   ^
+//!   accepted ---------+
 //! ```
 //!
 //! A [`Peer`] holds the state of the conversation and keeps its rules; it owns no stream, no
@@ -11,12 +11,14 @@
 //! BEP 3, BEP 6 (Fast extension), BEP 10 (extension protocol).
 
 mod allowed;
+mod greeting;
 mod pipeline;
 mod reason;
 mod refusals;
 mod uploads;
 
 pub(crate) use allowed::{ALLOWED_MAX, Allowed, allowed_set};
+pub(crate) use greeting::{Greeting, Layer};
 pub(crate) use pipeline::Pipeline;
 pub use reason::{CloseReason, LimitReached, LocalReason, Misbehaviour, Refusal};
 pub(crate) use refusals::Refusals;
@@ -30,11 +32,12 @@ use core::net::SocketAddr;
 
 use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
+use crate::mse::{Cipher, Method};
 use crate::rate::Rate;
 use crate::time::{Duration, Instant};
 use crate::torrent::choker::RATE_WINDOW;
 use crate::torrent::picker::{Pieces, Standing};
-use crate::wire::{Decoder, HandshakeParser, Reserved};
+use crate::wire::{Decoder, Reserved};
 
 /// How long a connection may take to come up and shake hands.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -108,19 +111,14 @@ impl Have {
 /// How far a connection is.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// We asked for it; nothing is there yet.
-    Connecting,
-    /// Waiting for the rest of the other side's handshake.
-    Handshaking {
-        parser: Box<HandshakeParser>,
-        /// Whether ours is on its way.
-        answered: bool,
-    },
+    /// It is to come up, or the two shake hands.
+    Greeting(Box<Greeting>),
     /// Both sides shook hands; messages flow.
     Open,
 }
 
-/// One connection. At most 512 bytes while it idles, with what it owns, and one bit per piece.
+/// One connection. At most 512 bytes while it idles, with what it owns, and one bit per piece; an
+/// encrypted one has the state of its cipher beside that.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -130,6 +128,10 @@ pub(crate) struct Peer {
     /// Place in its torrent's list.
     pub(crate) place: u32,
     pub(crate) stage: Stage,
+    /// What everything is encrypted with, both ways, the rest of the handshake included.
+    pub(crate) cipher: Option<Box<Cipher>>,
+    /// How the encrypted handshake ended, if there was one.
+    pub(crate) encryption: Option<Method>,
     pub(crate) decoder: Decoder,
     pub(crate) id: PeerId,
     pub(crate) reserved: Reserved,
@@ -207,17 +209,14 @@ pub(crate) const REQUEST_QUEUE_DEFAULT: u32 = 250;
 
 impl Peer {
     pub(crate) fn new(now: Instant, address: SocketAddr, torrent: Option<TorrentId>) -> Self {
-        let stage = if torrent.is_some() {
-            Stage::Connecting
-        } else {
-            Stage::Handshaking { parser: Box::default(), answered: false }
-        };
         Self {
             address,
             outgoing: torrent.is_some(),
             torrent,
             place: 0,
-            stage,
+            stage: Stage::Greeting(Greeting::new(torrent.is_some()).into()),
+            cipher: None,
+            encryption: None,
             decoder: Decoder::new(),
             id: PeerId([0; 20]),
             reserved: Reserved::NONE,
@@ -261,6 +260,22 @@ impl Peer {
     /// Whether messages flow.
     pub(crate) const fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// What is known of it before messages flow.
+    pub(crate) const fn greeting(&self) -> Option<&Greeting> {
+        match &self.stage {
+            Stage::Greeting(greeting) => Some(greeting),
+            Stage::Open => None,
+        }
+    }
+
+    /// What is known of it before messages flow.
+    pub(crate) const fn greeting_mut(&mut self) -> Option<&mut Greeting> {
+        match &mut self.stage {
+            Stage::Greeting(greeting) => Some(greeting),
+            Stage::Open => None,
+        }
     }
 
     /// Whether both sides speak the Fast extension (BEP 6).

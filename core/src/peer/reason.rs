@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bitfield::BitfieldError;
 use crate::machine::StreamError;
+use crate::mse;
 use crate::wire::{HandshakeError, WireError};
 
 /// Why a connection was closed, split by blame.
@@ -44,6 +45,9 @@ pub enum Misbehaviour {
     /// It does not speak BitTorrent.
     #[error("{0}")]
     Handshake(HandshakeError),
+    /// Its encrypted handshake breaks the rules.
+    #[error("encrypted handshake: {0}")]
+    Encryption(mse::Error),
     /// It answered for another torrent than the one we asked for.
     #[error("answered for another torrent")]
     WrongInfoHash,
@@ -101,6 +105,9 @@ pub enum Refusal {
     /// It wants a torrent that we do not have.
     #[error("asked for an unknown torrent")]
     UnknownTorrent,
+    /// It does not encrypt, or not in the way that is required here.
+    #[error("not encrypted as required")]
+    Unencrypted,
     /// Both sides have everything.
     #[error("both sides are complete")]
     BothComplete,
@@ -163,6 +170,17 @@ impl From<Misbehaviour> for CloseReason {
 impl From<HandshakeError> for CloseReason {
     fn from(error: HandshakeError) -> Self {
         Misbehaviour::Handshake(error).into()
+    }
+}
+
+impl From<mse::Error> for CloseReason {
+    /// What the two have not in common is nobody's fault.
+    fn from(error: mse::Error) -> Self {
+        match error {
+            mse::Error::UnknownTorrent => Refusal::UnknownTorrent.into(),
+            mse::Error::NothingInCommon(_) => Refusal::Unencrypted.into(),
+            error => Misbehaviour::Encryption(error).into(),
+        }
     }
 }
 

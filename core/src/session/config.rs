@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::PeerId;
+use crate::mse::Method;
 use crate::rng::Rng;
 use crate::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Config {
     /// How long a peer may stay that neither side is interested in, once two thirds of the places
     /// are taken. Seconds.
     pub no_interest_timeout_s: u32,
+    /// Whether connections to peers are encrypted.
+    pub encryption: Encryption,
     /// Bytes per second that we receive from peers, over all torrents; none: no limit.
     pub down_bytes_per_s: Option<u64>,
     /// Bytes per second that we send to peers, over all torrents; none: no limit.
@@ -53,6 +56,68 @@ pub struct Config {
     pub bind_v6: Option<Ipv6Addr>,
 }
 
+/// Whether connections to peers are encrypted ([`crate::mse`]).
+///
+/// Who does not like how we begin mostly closes without a word; then the other way is tried at
+/// once, if there is one, and what worked is tried first the next time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Encryption {
+    /// Never: neither do we encrypt, nor may others.
+    Off,
+    /// As others like it. We begin without, and encrypt with who refuses that.
+    #[default]
+    Allow,
+    /// In RC4 where others can. We begin so, and do without with who refuses that.
+    Prefer,
+    /// In RC4, or not at all.
+    Require,
+}
+
+impl Encryption {
+    /// Whether a connection that we open is encrypted, at the first attempt or the second.
+    pub(crate) const fn dials_encrypted(self, second: bool) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Allow => second,
+            Self::Prefer => !second,
+            Self::Require => true,
+        }
+    }
+
+    /// Whether there is another way to begin.
+    pub(crate) const fn has_second(self) -> bool {
+        matches!(self, Self::Allow | Self::Prefer)
+    }
+
+    /// Whether somebody may connect without encryption.
+    pub(crate) const fn takes_plain(self) -> bool {
+        !matches!(self, Self::Require)
+    }
+
+    /// Whether somebody may connect encrypted.
+    pub(crate) const fn takes_encrypted(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// What may follow an encrypted handshake that we begin.
+    pub(crate) const fn offers(self) -> &'static [Method] {
+        match self {
+            // Who can do without has both to choose from.
+            Self::Off | Self::Allow => &[Method::Plaintext, Method::Rc4],
+            Self::Prefer | Self::Require => &[Method::Rc4],
+        }
+    }
+
+    /// What may follow an encrypted handshake that another begins, the best first.
+    pub(crate) const fn accepts(self) -> &'static [Method] {
+        match self {
+            Self::Off | Self::Allow => &[Method::Plaintext, Method::Rc4],
+            Self::Prefer => &[Method::Rc4, Method::Plaintext],
+            Self::Require => &[Method::Rc4],
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -64,6 +129,7 @@ impl Default for Config {
             upload_slots: 8,
             allowed_fast_pieces: 0,
             no_interest_timeout_s: 600,
+            encryption: Encryption::Allow,
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             buffer_bytes_max: 24 * 1024 * 1024,

@@ -13,6 +13,7 @@ use super::filter::IpFilter;
 use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
+use crate::mse::Method;
 use crate::peer::CloseReason;
 use crate::wire::BlockRequest;
 
@@ -162,8 +163,8 @@ pub enum Event {
     PieceVerified(TorrentId, PieceIndex),
     /// A piece turned out wrong and will be fetched again.
     PieceFailed(TorrentId, PieceIndex),
-    /// A connection is through its handshake.
-    PeerConnected(TorrentId, SocketAddr),
+    /// A connection is through its handshake, and how the encrypted one ended, if there was one.
+    PeerConnected(TorrentId, SocketAddr, Option<Method>),
     /// A connection ended, or an attempt did.
     PeerClosed {
         /// Which torrent, if it came that far.

@@ -1,12 +1,18 @@
-//! From a stream to a peer of a torrent: the handshake, and who is let in.
+//! From a stream to a peer of a torrent: the handshake, encrypted or not, and who is let in.
+
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::Session;
+use super::streams::Kind;
 use crate::ids::{InfoHash, StreamId, TorrentId};
-use crate::peer::{CloseReason, LimitReached, LocalReason, Misbehaviour, Peer, Refusal, Stage};
+use crate::mse::{Initiator, Responder};
+use crate::peer::{
+    CloseReason, Layer, LimitReached, LocalReason, Misbehaviour, Peer, Refusal, Stage,
+};
 use crate::torrent::Torrent;
-use crate::wire::Handshake;
+use crate::wire::{Handshake, HandshakeParser, PROTOCOL_LEN};
 
 /// Addresses that turned out to be our own, and are not dialled.
 const OWN_ADDRESSES_MAX: usize = 16;
@@ -15,42 +21,136 @@ impl Session {
     /// A stream that we asked for is up: we speak first.
     pub(super) fn on_peer_connected(&mut self, id: StreamId) {
         let Some(peer) = self.streams.peer_mut(id) else { return };
-        if !matches!(peer.stage, Stage::Connecting) {
+        let torrent = peer.torrent;
+        let Some(greeting) = peer.greeting_mut() else { return };
+        if !matches!(greeting.layer, Layer::Connecting) {
             return;
         }
-        peer.stage = Stage::Handshaking { parser: alloc::boxed::Box::default(), answered: true };
-        let torrent = peer.torrent;
-        self.send_handshake(id, torrent);
+        greeting.layer = Layer::Clear;
+        greeting.answered = true;
+        if !greeting.encrypt {
+            self.send_handshake(id, torrent);
+            return;
+        }
+        let Some(handshake) = self.handshake(torrent) else { return };
+        let offer = self.cx.config.encryption.offers();
+        let (hash, hello) = (handshake.info_hash, handshake.encode());
+        let mut first = Vec::new();
+        let initiator = Initiator::new(hash, offer, &hello, &mut self.mse, &mut first);
+        if let Some(greeting) = self.streams.peer_mut(id).and_then(Peer::greeting_mut) {
+            greeting.layer = Layer::Initiator(initiator.into());
+        }
+        self.streams.send(id, first.into(), &mut self.cx.out);
+    }
+
+    /// What we say to peers of a torrent.
+    fn handshake(&self, torrent: Option<TorrentId>) -> Option<Handshake> {
+        let torrent = self.torrents.get(torrent?)?;
+        let (info_hash, peer_id) = (torrent.hash, self.cx.peer_id);
+        Some(Handshake { reserved: Torrent::reserved(), info_hash, peer_id })
     }
 
     fn send_handshake(&mut self, id: StreamId, torrent: Option<TorrentId>) {
-        let Some(torrent) = torrent.and_then(|torrent| self.torrents.get(torrent)) else { return };
-        let handshake = Handshake {
-            reserved: Torrent::reserved(),
-            info_hash: torrent.hash,
-            peer_id: self.cx.peer_id,
-        };
+        let Some(handshake) = self.handshake(torrent) else { return };
         let bytes = Bytes::copy_from_slice(&handshake.encode());
         self.streams.send(id, bytes, &mut self.cx.out);
     }
 
-    /// Bytes of a connection that is not through its handshake. What follows it is left in
-    /// `bytes`. Returns whether it is through now.
+    /// Bytes of a connection that is not through its handshake. Returns what follows it, in the
+    /// clear, if it is through now.
     pub(super) fn on_handshake(
         &mut self,
         id: StreamId,
-        bytes: &mut Bytes,
-    ) -> Result<bool, CloseReason> {
-        let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
-        let Stage::Handshaking { parser, answered } = &mut peer.stage else { return Ok(false) };
-        let handshake = parser.push(bytes)?;
-        if !*answered && let Some((_, hash)) = parser.swarm() {
-            *answered = true;
+        bytes: Bytes,
+    ) -> Result<Option<Bytes>, CloseReason> {
+        let Some(bytes) = self.tell_apart(id, bytes)? else { return Ok(None) };
+        let Some(mut bytes) = self.on_encrypted(id, bytes)? else { return Ok(None) };
+        let greeting = self.streams.peer_mut(id).and_then(Peer::greeting_mut);
+        let Some(greeting) = greeting else { return Ok(None) };
+        let handshake = greeting.parser.push(&mut bytes)?;
+        if !greeting.answered
+            && let Some((_, hash)) = greeting.parser.swarm()
+        {
+            greeting.answered = true;
+            if greeting.agreed.is_some_and(|agreed| agreed != hash) {
+                return Err(Misbehaviour::WrongInfoHash.into());
+            }
             let torrent = self.admit(id, hash)?;
             self.send_handshake(id, Some(torrent));
         }
-        let Some(handshake) = handshake else { return Ok(false) };
-        self.on_shaken(id, &handshake)
+        let Some(handshake) = handshake else { return Ok(None) };
+        Ok(self.on_shaken(id, &handshake)?.then_some(bytes))
+    }
+
+    /// Bytes of a connection that somebody opened: are they the handshake of BitTorrent, or of an
+    /// encrypted stream? Returns what is to be read; the beginning may have come before.
+    fn tell_apart(&mut self, id: StreamId, bytes: Bytes) -> Result<Option<Bytes>, CloseReason> {
+        let encryption = self.cx.config.encryption;
+        let greeting = self.streams.peer_mut(id).and_then(Peer::greeting_mut);
+        let Some(greeting) = greeting else { return Ok(None) };
+        if !matches!(greeting.layer, Layer::Either) {
+            return Ok(Some(bytes));
+        }
+        let held = greeting.parser.held();
+        let start = [held, &bytes[..bytes.len().min(PROTOCOL_LEN - held.len())]].concat();
+        match Handshake::check_start(&start) {
+            // The rest of the name will tell.
+            Ok(()) if start.len() < PROTOCOL_LEN => {}
+            Ok(()) if encryption.takes_plain() => greeting.layer = Layer::Clear,
+            Ok(()) => return Err(Refusal::Unencrypted.into()),
+            Err(_) if encryption.takes_encrypted() => {
+                let all = [held, &bytes].concat();
+                greeting.parser = HandshakeParser::new();
+                let responder = Responder::new(encryption.accepts(), &mut self.mse);
+                greeting.layer = Layer::Responder(responder.into());
+                return Ok(Some(all.into()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Bytes of a connection that may be encrypted. Returns them in the clear, as far as the
+    /// encrypted handshake is over.
+    fn on_encrypted(
+        &mut self,
+        id: StreamId,
+        mut bytes: Bytes,
+    ) -> Result<Option<Bytes>, CloseReason> {
+        let Some(peer) = self.streams.peer_mut(id) else { return Ok(None) };
+        let Stage::Greeting(greeting) = &mut peer.stage else { return Ok(None) };
+        let mut answer = Vec::new();
+        let established = match &mut greeting.layer {
+            Layer::Initiator(initiator) => initiator.receive(&mut bytes, &mut answer)?,
+            Layer::Responder(responder) => {
+                let torrent = |mark: &[u8; 20]| self.by_mark.get(mark).copied();
+                responder.receive(&mut bytes, torrent, &mut answer)?
+            }
+            Layer::Connecting | Layer::Either | Layer::Clear => {
+                return Ok(Some(match &mut peer.cipher {
+                    Some(cipher) => cipher.open(&bytes),
+                    None => bytes,
+                }));
+            }
+        };
+        self.streams.send(id, answer.into(), &mut self.cx.out);
+        let Some(established) = established else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(None) };
+        let Kind::Peer(peer) = &mut stream.kind else { return Ok(None) };
+        peer.encryption = Some(established.method());
+        if let Some(greeting) = peer.greeting_mut() {
+            greeting.layer = Layer::Clear;
+            greeting.agreed = Some(established.torrent);
+        }
+        if let Some(mut cipher) = established.cipher {
+            cipher.begin(&stream.send);
+            bytes = cipher.open(&bytes);
+            peer.cipher = Some(cipher);
+        }
+        if !established.initial.is_empty() {
+            bytes = [established.initial, bytes].concat().into();
+        }
+        Ok(Some(bytes))
     }
 
     /// Whether a stranger may come in, and to which torrent.

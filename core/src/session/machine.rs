@@ -70,8 +70,13 @@ impl Session {
         }
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
         peer.last_received = now;
-        if !peer.is_open() && !self.on_handshake(id, &mut bytes)? {
-            return Ok(());
+        if peer.is_open() {
+            if let Some(cipher) = &mut peer.cipher {
+                bytes = cipher.open(&bytes);
+            }
+        } else {
+            let Some(rest) = self.on_handshake(id, bytes)? else { return Ok(()) };
+            bytes = rest;
         }
         self.on_messages(id, bytes)
     }
@@ -125,7 +130,7 @@ impl Session {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let lent = stream.lent;
         stream.lent = 0;
-        let sent = stream.send.settle(count);
+        let sent = stream.settle(count);
         self.cx.up.give_back(lent.saturating_sub(sent));
         self.cx.stats.sent_bytes += sent as u64;
         let left = stream.send.len();
@@ -408,7 +413,7 @@ impl Machine for Session {
             }
             return 0;
         }
-        let lent = stream.send.lend(max.min(allowed), out);
+        let lent = stream.lend(max.min(allowed), out);
         stream.lent = lent;
         stream.had_turn = true;
         self.cx.up.take(lent);

@@ -28,7 +28,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-pub use config::Config;
+pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
 pub use filter::{IpFilter, RANGES_MAX};
 pub use stats::{PeerSnapshot, Stats, TorrentSnapshot, TorrentState, TrackerSnapshot, WaitsFor};
@@ -38,8 +38,9 @@ use self::streams::{Kind, Streams};
 use self::trackers::{Trackers, Udp};
 use crate::ids::{CommandToken, InfoHash, ListenerId, Slab, StreamId, TimerId, TorrentId};
 use crate::machine::{Application, Listen, Output};
+use crate::mse;
 use crate::peer::{CloseReason, LocalReason};
-use crate::rng::Seed;
+use crate::rng::{Rng, Seed};
 use crate::time::{Instant, UnixTime};
 use crate::torrent::choker::Choker;
 use crate::torrent::picker::Order;
@@ -54,6 +55,10 @@ pub struct Session {
     streams: Streams,
     torrents: Slab<TorrentId, Torrent>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
+    /// By the marks that encrypted handshakes name them with.
+    by_mark: BTreeMap<[u8; 20], InfoHash>,
+    /// Private keys and padding of encrypted handshakes.
+    mse: Rng,
     listeners: Slab<ListenerId, Listener>,
     trackers: Trackers,
     trackers_timer: TimerId,
@@ -91,6 +96,8 @@ impl Session {
             streams: Streams::default(),
             torrents: Slab::new(),
             by_hash: BTreeMap::new(),
+            by_mark: BTreeMap::new(),
+            mse: seed.stream("mse", 0),
             listeners: Slab::new(),
             wait_to_send: Vec::new(),
             wait_next_turn: Vec::new(),
@@ -125,6 +132,7 @@ impl Session {
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
         self.by_hash.insert(hash, id);
+        self.by_mark.insert(mse::torrent_mark(&hash), hash);
         if !paused {
             self.resume(id);
         }
@@ -215,6 +223,7 @@ impl Session {
             torrent.forget(&mut self.cx);
             let hash = torrent.hash;
             self.by_hash.remove(&hash);
+            self.by_mark.remove(&mse::torrent_mark(&hash));
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
         } else {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::ids::{InfoHash, TorrentId};
+use crate::mse::Method;
 use crate::time::{Duration, Instant};
 
 /// Counters of a session since it began.
@@ -31,6 +32,8 @@ pub struct Stats {
     pub checked_bytes: u64,
     /// Connections that came to a handshake, either way.
     pub peers_connected: u64,
+    /// Of these, ones that are in RC4.
+    pub peers_encrypted: u64,
     /// Connections that peers opened.
     pub peers_accepted: u64,
     /// Connections closed because the peer broke the protocol.
@@ -186,6 +189,8 @@ pub struct PeerSnapshot {
     pub address: SocketAddr,
     /// Whether we connected to it.
     pub outgoing: bool,
+    /// How an encrypted handshake ended, if there was one: in RC4, or in the clear all the same.
+    pub encryption: Option<Method>,
     /// What it calls itself.
     pub client: Option<Box<str>>,
     /// Pieces that it has.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::cx::{Cx, TimerKey};
 use crate::ids::{Slab, StreamId, TimerId};
 use crate::machine::{Outbox, Output, SendQueue, Shutdown};
+use crate::mse::Cipher;
 use crate::peer::Peer;
 use crate::wire::Message;
 
@@ -35,6 +36,37 @@ pub(crate) struct Stream {
 pub(crate) enum Kind {
     Peer(Box<Peer>),
     Tracker,
+}
+
+impl Stream {
+    /// Lends the next unsent bytes, encrypted if the stream is.
+    pub(crate) fn lend(&mut self, max: usize, out: &mut Vec<Bytes>) -> usize {
+        match self.cipher() {
+            (queue, Some(cipher)) => cipher.lend(queue, max, out),
+            (queue, None) => queue.lend(max, out),
+        }
+    }
+
+    /// Settles the loan; see [`SendQueue::settle`].
+    pub(crate) fn settle(&mut self, count: usize) -> usize {
+        let (queue, cipher) = self.cipher();
+        let count = queue.settle(count);
+        if let Some(cipher) = cipher {
+            cipher.settled(count);
+        }
+        count
+    }
+
+    const fn cipher(&mut self) -> (&mut SendQueue, Option<&mut Cipher>) {
+        let cipher = match &mut self.kind {
+            Kind::Peer(peer) => match &mut peer.cipher {
+                Some(cipher) => Some(&mut **cipher),
+                None => None,
+            },
+            Kind::Tracker => None,
+        };
+        (&mut self.send, cipher)
+    }
 }
 
 #[derive(Debug, Default)]

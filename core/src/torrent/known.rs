@@ -56,6 +56,8 @@ struct Entry {
     failures: u8,
     /// We have talked to it.
     proven: bool,
+    /// It is tried in the second of the two ways, encrypted or not.
+    second: bool,
     place: Place,
 }
 
@@ -87,7 +89,8 @@ impl Known {
             let Some(last) = last else { return false };
             self.addresses.remove(&last);
         }
-        self.addresses.insert(address, Entry { failures: 0, proven: false, place: Place::Fresh });
+        let entry = Entry { failures: 0, proven: false, second: false, place: Place::Fresh };
+        self.addresses.insert(address, entry);
         self.fresh[from as usize].push_back(address);
         true
     }
@@ -154,13 +157,31 @@ impl Known {
         self.later[usize::from(entry.proven)].insert((at, address));
     }
 
+    /// An attempt failed, perhaps since the way in which we began is not welcome there: the other
+    /// way is tried at once, and the first again after that.
+    pub(crate) fn unwelcome(&mut self, address: SocketAddr, now: Instant) {
+        let address = canonical(address);
+        let Some(entry) = self.addresses.get_mut(&address) else { return };
+        entry.second = !entry.second;
+        if entry.second {
+            self.put_back(address);
+        } else {
+            self.failed(address, now);
+        }
+    }
+
+    /// Whether an address is tried in the second of the two ways.
+    pub(crate) fn is_second(&self, address: SocketAddr) -> bool {
+        self.addresses.get(&canonical(address)).is_some_and(|entry| entry.second)
+    }
+
     /// A connection ended that had come to something.
     pub(crate) fn ended(&mut self, address: SocketAddr, now: Instant) {
         let address = canonical(address);
         let Some(entry) = self.addresses.get_mut(&address) else { return };
         if entry.place == Place::InUse {
             let at = now + REVISIT_AFTER;
-            *entry = Entry { failures: 0, proven: true, place: Place::Later(at) };
+            *entry = Entry { failures: 0, proven: true, place: Place::Later(at), ..*entry };
             self.later[1].insert((at, address));
         }
     }
@@ -311,6 +332,30 @@ mod tests {
         }
         assert_eq!(tries, FAILURES_MAX);
         assert_eq!(known.len(), 0);
+    }
+
+    #[test]
+    fn whoever_does_not_like_how_we_began_is_tried_the_other_way_once_and_at_once() {
+        let mut known = Known::default();
+        known.add(address(1), Origin::Tracker);
+        for round in 0..2 {
+            let mut now = at(1_000 * round);
+            for second in [false, true] {
+                assert_eq!(known.next(now), Some(address(1)));
+                assert_eq!(known.is_second(address(1)), second);
+                known.unwelcome(address(1), now);
+            }
+            assert_eq!(known.next(now), None);
+            now += Duration::from_secs(1);
+            assert!(known.next_at(now).is_some_and(|next| next > now));
+        }
+        // What worked is what is tried first the next time.
+        let now = at(5_000);
+        known.next(now);
+        known.unwelcome(address(1), now);
+        known.next(now);
+        known.ended(address(1), now);
+        assert!(known.is_second(address(1)));
     }
 
     #[test]

@@ -508,7 +508,12 @@ impl Torrent {
                 self.known.forget(address);
                 continue;
             }
-            let stream = streams.open_peer(Peer::new(now, address, Some(self.id)), cx);
+            let mut peer = Peer::new(now, address, Some(self.id));
+            if let Some(greeting) = peer.greeting_mut() {
+                let second = self.known.is_second(address);
+                greeting.encrypt = cx.config.encryption.dials_encrypted(second);
+            }
+            let stream = streams.open_peer(peer, cx);
             self.attach(stream, streams);
             let from = cx.config.bind_for(address.ip());
             let connect = crate::machine::Connect { stream, to: address, from, tls: None };
@@ -588,6 +593,7 @@ impl Torrent {
             self.picker.forget_peer(id);
             self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
         }
+        let unwelcome = peer.greeting().is_some_and(|greeting| greeting.is_unwelcome(&reason));
         let freed_slot = !peer.we_choke;
         self.suggestions.forget(id);
         if self.peers.get(place) == Some(&id) {
@@ -601,6 +607,9 @@ impl Torrent {
         }
         if outgoing {
             match reason {
+                _ if unwelcome && cx.config.encryption.has_second() => {
+                    self.known.unwelcome(address, cx.now());
+                }
                 CloseReason::Misbehaved(_)
                 | CloseReason::Refused(
                     Refusal::SelfConnection | Refusal::UnknownTorrent | Refusal::BothComplete,

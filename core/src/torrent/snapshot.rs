@@ -64,6 +64,7 @@ impl Torrent {
             .map(|peer| PeerSnapshot {
                 address: peer.address,
                 outgoing: peer.outgoing,
+                encryption: peer.encryption,
                 client: peer.client.clone(),
                 pieces: peer.have.count(pieces),
                 choking_us: peer.choking_us,

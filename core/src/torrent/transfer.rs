@@ -6,6 +6,7 @@ use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
 use crate::ids::{PieceIndex, StreamId};
+use crate::mse::Method;
 use crate::peer::{
     ALLOWED_MAX, BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT,
     Peer, Pipeline, REQUEST_TIMEOUT, Refusal, Refusals, Uploads,
@@ -33,13 +34,14 @@ impl Torrent {
     /// Both sides shook hands: say what we are and have.
     pub(crate) fn greet(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         let Some(peer) = streams.peer_mut(id) else { return };
-        let (reserved, address) = (peer.reserved, peer.address);
+        let (reserved, address, encryption) = (peer.reserved, peer.address, peer.encryption);
         let now = cx.now();
         peer.last_received = now;
         peer.last_block = now;
         peer.bored_at = now + cx.config.no_interest_timeout();
         peer.suspect = self.blame.is_suspect(address.ip());
         cx.stats.peers_connected += 1;
+        cx.stats.peers_encrypted += u64::from(encryption == Some(Method::Rc4));
         if reserved.extension_protocol() {
             let hello = ExtensionHandshake {
                 ids: ExtensionIds::local([Extension::UploadOnly, Extension::DontHave]),
@@ -68,7 +70,7 @@ impl Torrent {
             streams.send_message(id, &have, cx);
         }
         streams.rearm(id, cx);
-        cx.event(Event::PeerConnected(self.id, address));
+        cx.event(Event::PeerConnected(self.id, address, encryption));
         self.arm(cx);
     }
 

@@ -17,8 +17,11 @@ use crate::ids::{InfoHash, PeerId};
 /// Bytes of a handshake.
 pub const HANDSHAKE_LEN: usize = 68;
 
-/// The length of the protocol's name, and the name.
-const PROTOCOL: [u8; 20] = *b"\x13BitTorrent protocol";
+/// Bytes that are the same in every handshake: the length of the protocol's name, and the name.
+pub const PROTOCOL_LEN: usize = 20;
+
+/// These bytes.
+const PROTOCOL: [u8; PROTOCOL_LEN] = *b"\x13BitTorrent protocol";
 const INFO_HASH_AT: usize = 28;
 const PEER_ID_AT: usize = 48;
 
@@ -178,6 +181,11 @@ impl HandshakeParser {
         Ok(peer_id.map(|peer_id| Handshake { reserved, info_hash, peer_id }))
     }
 
+    /// What was taken so far, the byte at which it failed included.
+    pub const fn held(&self) -> &[u8] {
+        self.bytes.split_at(self.len as usize).0
+    }
+
     /// What the sender speaks and which swarm it means, as soon as that is there. The answer to
     /// an incoming connection need not wait for the peer id, which some send only after it
     /// (BEP 3).
@@ -186,7 +194,7 @@ impl HandshakeParser {
     }
 
     fn field<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.bytes[..usize::from(self.len)].get(at..at + N)?.try_into().ok()
+        self.held().get(at..at + N)?.try_into().ok()
     }
 }
 

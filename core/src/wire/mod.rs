@@ -15,6 +15,8 @@ pub use extension::{
     CLIENT_LEN_MAX, ClientName, Extension, ExtensionError, ExtensionHandshake, ExtensionIds,
     METADATA_LEN_MAX,
 };
-pub use handshake::{HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeParser, Reserved};
+pub use handshake::{
+    HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeParser, PROTOCOL_LEN, Reserved,
+};
 pub use limits::{Limits, WireError};
 pub use message::{BLOCK_LEN, BlockRequest, Message, PIECE_HEADER_LEN, encode_piece_header};

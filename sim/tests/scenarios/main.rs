@@ -2,6 +2,7 @@
 //! `table_sessions.md` say which is where.
 
 mod checking;
+mod encryption;
 mod peer;
 mod scripted;
 mod session_rows;
