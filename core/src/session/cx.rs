@@ -224,3 +224,24 @@ impl Cx {
         event
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_held_until_they_are_written_and_hashed() {
+        let mut memory = Memory::new(100);
+        memory.hold(80);
+        assert!(memory.is_short() && !memory.is_full());
+        memory.written(60);
+        assert_eq!(memory.held(), 80, "not one of them was hashed");
+        memory.hashed(70);
+        assert_eq!((memory.held(), memory.room(10)), (20, 8));
+        memory.request(50);
+        assert_eq!(memory.room(10), 3);
+        memory.written(20);
+        memory.hashed(10);
+        assert_eq!(memory.held(), 0);
+    }
+}
