@@ -11,6 +11,7 @@ complete; CPU is user+sys of the same span, per GiB; RSS is the peak. Every copy
   bench/transfer.py                                      # every pair of the programs found, 3 rounds
   bench/transfer.py --rounds 5 --pairs libtorrent:teem,teem:libtorrent,libtorrent:libtorrent
   bench/transfer.py --rc4 --pairs libtorrent:teem,teem:teem,libtorrent:libtorrent
+  bench/transfer.py --pairs rtorrent:teem,rtorrent:teem-alone   # with hashing in lanes, and without
 
 Prints a Markdown table; --out FILE appends one JSON line per run. The machine's clock drifts by a
 third over minutes: compare ratios within one call, not figures of two.
@@ -22,6 +23,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -34,6 +36,9 @@ from pathlib import Path
 MIB = 1 << 20
 GIB = 1 << 30
 PROGRAMS = ["teem", "libtorrent", "rtorrent", "aria2", "rqbit"]
+# teem that hashes one piece after the other; only where it is asked for.
+ALONE = "teem-alone"
+OURS = ["teem", ALONE]
 # rtorrent 0.9.8 comes to a halt near the end of 1 GiB from libtorrent, every time; not from the others.
 STUCK = {("libtorrent", "rtorrent")}
 TRACKER, SEEDER, LEECHER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
@@ -62,7 +67,7 @@ def floor():
 
 def missing(program):
     """Why a program cannot run here, or None."""
-    if program == "teem":
+    if program in OURS:
         return None if teem().is_file() else f"{teem()} is not built (cargo build --release -p teem)"
     if program == "libtorrent":
         return None if (VENV / "bin/python3").exists() else "run interop/install.sh"
@@ -80,9 +85,9 @@ def plan(program, role, seat):
     own, data, torrent = seat["own"], seat["data"], seat["torrent"]
     address, port = seat["address"], seat["port"]
     seeds = role == "seeder"
-    if program == "teem":
+    if program in OURS:
         where = ["seed", torrent, data] if seeds else ["get", torrent, "-o", data]
-        command = [teem(), *where, "--bind", address, "--port", port]
+        command = [teem(), *where, "--bind", address, "--port", port, "-vv"]
         command += ["--encryption", "require" if seat["rc4"] else "off"]
         return command, ("listens", port) if seeds else ("exit",)
     if program == "libtorrent":
@@ -133,6 +138,11 @@ schedule2 = load, 0, 0, "load.start=\\"{torrent}\\""
     raise Trouble(f"no such program: {program}")
 
 
+def environment(program):
+    """What a program finds in its environment beside the usual."""
+    return {"TEEM_LANES": "off"} if program == ALONE else {}
+
+
 # --- one process ----------------------------------------------------------------------------------
 
 
@@ -141,11 +151,11 @@ class Running:
 
     ticks = os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, name, own, command):
+    def __init__(self, name, own, command, more=None):
         self.name, self.log = name, own / "log"
         self.rss_kib = self.anon_kib = 0
         self.status = self.usage = None
-        environment = {"PATH": os.environ["PATH"], "HOME": str(own), "LANG": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(own), "LANG": "C.UTF-8", **(more or {})}
         with open(self.log, "wb") as log:
             self.child = subprocess.Popen(
                 [str(part) for part in command], cwd=own, env=environment,
@@ -297,7 +307,7 @@ def run_pair(job, work):
         running[-1].await_sign(("listens", TRACKER_PORT), 5)
 
         command, sign = plan(seeding, "seeder", seats["seeder"])
-        seeder = Running(f"seeder {seeding}", seats["seeder"]["own"], command)
+        seeder = Running(f"seeder {seeding}", seats["seeder"]["own"], command, environment(seeding))
         running.append(seeder)
         seeder.await_sign(sign, 60)
         await_announce(job["info_hash"], 60)
@@ -306,7 +316,7 @@ def run_pair(job, work):
 
         before = bytes_on_the_wire()
         command, sign = plan(leeching, "leecher", seats["leecher"])
-        leecher = Running(f"leecher {leeching}", seats["leecher"]["own"], command)
+        leecher = Running(f"leecher {leeching}", seats["leecher"]["own"], command, environment(leeching))
         running.append(leecher)
         deadline = time.monotonic() + job["limit"]
         while bytes_on_the_wire() < before + MIB:
@@ -323,6 +333,8 @@ def run_pair(job, work):
             raise Trouble(f"the seeder ended: {seeder.tail()}")
         result = figures(job, seconds, cpu_seeder, cpu_leecher, seeder, leecher)
         leecher.stop()
+        if leeching in OURS:
+            result["hashed"] = hashed(leecher.log.read_text())
         verify(seats["leecher"]["data"] / NAME, job)
         return result
     finally:
@@ -359,6 +371,14 @@ def await_announce(info_hash, seconds):
             return
         time.sleep(0.05)
     raise Trouble("the seeder did not announce")
+
+
+def hashed(log):
+    """Blocks of 64 bytes that the leecher hashed in lanes, had room for in them, and hashed alone."""
+    said = re.findall(r"in_lanes: (\d+), room: (\d+), alone: (\d+)", log)
+    if not said:
+        raise Trouble("the leecher does not say how it hashed")
+    return [int(count) for count in said[-1]]
 
 
 def verify(copy, job):
@@ -471,19 +491,27 @@ def table(results, floors):
     return "\n".join(lines)
 
 
+def in_lanes(run):
+    """How much of the content was hashed in lanes, and how full they were."""
+    if "hashed" not in run:
+        return ""
+    lanes, room, alone = run["hashed"]
+    return f", {lanes / max(lanes + alone, 1):.0%} in lanes, {lanes / max(room, 1):.0%} full"
+
+
 def against_best_other(pair, runs, results):
     """teem against the best program in the same place, everything else being equal."""
-    if "teem" not in pair:
+    places = [place for place in (0, 1) if pair[place] in OURS]
+    if not places:
         return ""
-    places = [place for place in (0, 1) if pair[place] == "teem"]
     said = []
     if len(places) == 2:
-        rivals = {p: r for p, r in results.items() if r and "teem" not in p}
+        rivals = {p: r for p, r in results.items() if r and not {*OURS} & {*p}}
         compared = [("mib_per_s", "MiB/s", max), ("cpu_seeder", "CPU S", min), ("cpu_leecher", "CPU L", min)]
     else:
         place = places[0]
         rivals = {p: r for p, r in results.items()
-                  if r and p[1 - place] == pair[1 - place] and p[place] != "teem"}
+                  if r and p[1 - place] == pair[1 - place] and p[place] not in OURS}
         cpu = ("cpu_seeder", "CPU S", min) if place == 0 else ("cpu_leecher", "CPU L", min)
         compared = [("mib_per_s", "MiB/s", max), cpu]
     for key, label, best in compared:
@@ -511,18 +539,19 @@ def arguments():
 
 def chosen_pairs(asked):
     found = []
-    for program in PROGRAMS:
+    for program in [*PROGRAMS, ALONE]:
         if why := missing(program):
             print(f"left out: {program}: {why}", file=sys.stderr)
         else:
             found.append(program)
+    both = [program for program in found if program != ALONE]
     if asked is None:
-        pairs = [pair for pair in itertools.product(found, found) if pair not in STUCK]
+        pairs = [pair for pair in itertools.product(both, both) if pair not in STUCK]
     else:
         pairs = []
         for text in asked.split(","):
             seeder, leecher = text.strip().split(":")
-            pairs += itertools.product(found if seeder == "*" else [seeder], found if leecher == "*" else [leecher])
+            pairs += itertools.product(both if seeder == "*" else [seeder], both if leecher == "*" else [leecher])
     return [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(found)]
 
 
@@ -569,7 +598,8 @@ def main():
                 else:
                     results[pair].append(run)
                 print(f"round {number}: {name}: {run['mib_per_s']:.0f} MiB/s, CPU s/GiB "
-                      f"{run['cpu_seeder']:.2f} + {run['cpu_leecher']:.2f}", file=sys.stderr, flush=True)
+                      f"{run['cpu_seeder']:.2f} + {run['cpu_leecher']:.2f}{in_lanes(run)}",
+                      file=sys.stderr, flush=True)
                 if args.out:
                     line = {"seeder": pair and pair[0], "leecher": pair and pair[1],
                             "size": base["size"], "piece": base["piece"], **run}

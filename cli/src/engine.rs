@@ -20,6 +20,7 @@ use teem_io_smol::Driver;
 
 use crate::args::Network;
 use crate::failure::{Failure, Signal};
+use crate::hashing;
 use crate::signals::Interrupts;
 
 /// Ports that are tried first.
@@ -98,7 +99,9 @@ pub(crate) fn seed() -> Result<Seed, Failure> {
 impl Engine {
     /// A session without torrents. With `interrupts`, signals come as steps.
     pub(crate) fn new(config: Config, interrupts: Option<Interrupts>) -> Result<Self, Failure> {
-        let pool = ThreadPool::new(PoolConfig::default(), Arc::new(FileStore::new()));
+        let mut threads = PoolConfig::default();
+        threads.lanes = hashing::lanes();
+        let pool = ThreadPool::new(threads, Arc::new(FileStore::new()));
         let (seed, wall) = (seed()?, teem_io::clock::wall());
         let driver = Driver::make(|now| Session::new(config, seed, now, wall), pool);
         Ok(Self { driver, ticks: Timer::interval(TICK), interrupts, tokens: 0 })
@@ -213,7 +216,10 @@ impl Engine {
         let end = self.now() + limit;
         loop {
             match self.step().await {
-                Step::Event(Event::ShutDown) => return true,
+                Step::Event(Event::ShutDown) => {
+                    tracing::debug!(blocks = ?self.driver.executor_mut().hashed(), "hashed");
+                    return true;
+                }
                 Step::Event(event) => tell(self.session(), &event),
                 Step::Signal(signal) => std::process::exit(signal.exit_code().into()),
                 Step::Tick if self.now() >= end => return false,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,16 +12,32 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use teem_core::hash::{HashAlgorithm, HashState};
 use teem_core::ids::PieceIndex;
-use teem_core::metainfo::Layout;
+use teem_core::metainfo::{FileSlice, FileSlices, Layout};
+use teem_io::lanes::{LANES, Lanes, Step};
+use teem_io::storage::ahead;
 
-/// Bytes that are read at a time.
-const READ_LEN: usize = 1 << 20;
+/// Bytes that are read before they are hashed: they stay in the processor's cache.
+const BUFFER_LEN: usize = 1 << 20;
+
+/// Bytes of a piece that the system is told to read ahead of us.
+const AHEAD_LEN: u64 = 1 << 20;
 
 /// Bytes of neighbouring pieces that one thread takes at a time, so that a disk reads in order.
 const SHARE_LEN: u32 = 16 << 20;
 
 /// Threads at most: more only make a disk seek.
 const THREADS_MAX: usize = 4;
+
+/// Files that one thread keeps open.
+const FILES_MAX: usize = 32;
+
+/// Whether this program hashes in lanes: `TEEM_LANES=off` says no, for measurements.
+pub(crate) fn lanes() -> Lanes {
+    match std::env::var_os("TEEM_LANES") {
+        Some(off) if off == "off" => Lanes::Off,
+        _ => Lanes::Auto,
+    }
+}
 
 /// The hash of a piece, or the file that could not be read and why.
 pub(crate) type Hashed = Result<[u8; 20], (usize, io::Error)>;
@@ -33,7 +50,12 @@ pub(crate) fn hash_pieces(
     quiet: bool,
     mut done: impl FnMut(PieceIndex, Hashed) -> bool,
 ) {
-    let share = (SHARE_LEN / layout.piece_len().max(1)).max(1);
+    let lanes = lanes();
+    let piece_len = layout.piece_len().max(1);
+    // Side by side only for lanes: a disk likes to be read in order.
+    let together = lanes.worth(HashAlgorithm::Sha1).is_some();
+    let width = if together { LANES.max(BUFFER_LEN / piece_len as usize) } else { 1 };
+    let share = (SHARE_LEN / piece_len).max(width as u32);
     let (next, stop) = (AtomicU32::new(0), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let bar = bar(layout.space_len(), quiet);
@@ -42,18 +64,21 @@ pub(crate) fn hash_pieces(
         for _ in 0..threads {
             let (sender, next, stop, path_of) = (sender.clone(), &next, &stop, &path_of);
             scope.spawn(move || {
-                let mut reader = Reader { layout, path_of, file: None, buffer: vec![0; READ_LEN] };
+                let mut hasher = Hasher {
+                    layout,
+                    files: Files { path_of, open: Vec::new() },
+                    lanes,
+                    width,
+                    buffer: vec![0; BUFFER_LEN],
+                };
                 loop {
                     let first = next.fetch_add(share, Ordering::Relaxed);
                     let last = first.saturating_add(share).min(layout.piece_count());
-                    if first >= last {
+                    let done = |piece, hashed| {
+                        !stop.load(Ordering::Relaxed) && sender.send((piece, hashed)).is_ok()
+                    };
+                    if first >= last || !hasher.hash(first..last, done) {
                         return;
-                    }
-                    for piece in (first..last).map(PieceIndex) {
-                        let hashed = reader.hash(piece);
-                        if stop.load(Ordering::Relaxed) || sender.send((piece, hashed)).is_err() {
-                            return;
-                        }
                     }
                 }
             });
@@ -78,40 +103,129 @@ fn bar(len: u64, quiet: bool) -> ProgressBar {
     ProgressBar::with_draw_target(Some(len), target).with_style(style.progress_chars("=> "))
 }
 
-struct Reader<'a, P> {
+/// Hashes pieces side by side.
+struct Hasher<'a, P> {
     layout: &'a Layout,
-    path_of: &'a P,
-    file: Option<(usize, File)>,
+    files: Files<'a, P>,
+    lanes: Lanes,
+    /// Pieces side by side.
+    width: usize,
     buffer: Vec<u8>,
 }
 
-impl<P: Fn(usize) -> PathBuf> Reader<'_, P> {
-    fn hash(&mut self, piece: PieceIndex) -> Hashed {
-        let mut state = HashState::new(HashAlgorithm::Sha1);
-        for slice in self.layout.map_piece(piece) {
-            let pad = self.layout.file(slice.file).is_some_and(teem_core::metainfo::File::is_pad);
-            let mut at = slice.offset;
-            let end = slice.offset + slice.len;
-            while at < end {
-                let len = (end - at).min(READ_LEN as u64) as usize;
-                if pad {
-                    self.buffer[..len].fill(0);
-                } else {
-                    self.read(slice.file, at, len).map_err(|error| (slice.file, error))?;
+/// A piece that is being hashed.
+struct Piece<'a> {
+    index: PieceIndex,
+    slices: FileSlices<'a>,
+    /// The part of a file that is read next.
+    slice: Option<FileSlice>,
+    /// Up to where the system was told to read it ahead.
+    told: u64,
+    state: HashState,
+    failed: Option<(usize, io::Error)>,
+}
+
+impl<'a, P: Fn(usize) -> PathBuf> Hasher<'a, P> {
+    /// Hashes pieces; `done` gets each, in no order, and says whether to go on.
+    fn hash(
+        &mut self,
+        pieces: Range<u32>,
+        mut done: impl FnMut(PieceIndex, Hashed) -> bool,
+    ) -> bool {
+        let Self { layout, files, lanes, width, buffer } = self;
+        let layout: &'a Layout = layout;
+        let mut waiting = pieces.map(PieceIndex).map(|index| {
+            let mut slices = layout.map_piece(index);
+            let slice = slices.next();
+            let state = HashState::new(HashAlgorithm::Sha1);
+            Piece { index, slices, slice, told: 0, state, failed: None }
+        });
+        let mut busy: Vec<Piece<'a>> = Vec::with_capacity(*width);
+        loop {
+            busy.extend(waiting.by_ref().take(*width - busy.len()));
+            if busy.is_empty() {
+                return true;
+            }
+            let mut steps = Vec::with_capacity(*width);
+            for (piece, buffer) in busy.iter_mut().zip(buffer.chunks_exact_mut(BUFFER_LEN / *width))
+            {
+                match piece.read(layout, files, buffer) {
+                    Ok(bytes) => steps.push((&mut piece.state, [bytes])),
+                    Err(failed) => piece.failed = Some(failed),
                 }
-                state.update(&self.buffer[..len]);
-                at += len as u64;
+            }
+            let mut steps: Vec<_> =
+                steps.iter_mut().map(|(state, parts)| Step { state, parts: &*parts }).collect();
+            lanes.update(&mut steps);
+            drop(steps);
+            for piece in
+                busy.extract_if(.., |piece| piece.slice.is_none() || piece.failed.is_some())
+            {
+                let digest = piece.state.finish();
+                let hash = *digest.as_bytes().first_chunk().expect("20 bytes of SHA-1");
+                if !done(piece.index, piece.failed.map_or(Ok(hash), Err)) {
+                    return false;
+                }
             }
         }
-        let digest = state.finish();
-        Ok(*digest.as_bytes().first_chunk().expect("20 bytes of SHA-1"))
     }
+}
 
-    fn read(&mut self, file: usize, at: u64, len: usize) -> io::Result<()> {
-        if self.file.as_ref().is_none_or(|(open, _)| *open != file) {
-            self.file = Some((file, File::open((self.path_of)(file))?));
+impl Piece<'_> {
+    /// Fills `buffer` with what comes next, as far as the piece goes.
+    fn read<'b, P: Fn(usize) -> PathBuf>(
+        &mut self,
+        layout: &Layout,
+        files: &mut Files<'_, P>,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], (usize, io::Error)> {
+        let mut filled = 0;
+        while let Some(slice) = &mut self.slice
+            && filled < buffer.len()
+        {
+            let len = slice.len.min((buffer.len() - filled) as u64) as usize;
+            let part = &mut buffer[filled..filled + len];
+            if layout.file(slice.file).is_some_and(teem_core::metainfo::File::is_pad) {
+                part.fill(0);
+            } else {
+                let file = files.open(slice.file).map_err(|failed| (slice.file, failed))?;
+                let end = slice.offset + slice.len;
+                if self.told < end.min(slice.offset + AHEAD_LEN) {
+                    let from = self.told.max(slice.offset);
+                    self.told = end.min(slice.offset + 2 * AHEAD_LEN);
+                    ahead::read(file, from, self.told - from);
+                }
+                file.read_exact_at(part, slice.offset).map_err(|failed| (slice.file, failed))?;
+            }
+            filled += len;
+            slice.offset += len as u64;
+            slice.len -= len as u64;
+            if slice.len == 0 {
+                self.slice = self.slices.next();
+                self.told = 0;
+            }
         }
-        let Some((_, open)) = &self.file else { unreachable!("opened above") };
-        open.read_exact_at(&mut self.buffer[..len], at)
+        Ok(&buffer[..filled])
+    }
+}
+
+/// Files that are open, the latest last.
+struct Files<'a, P> {
+    path_of: &'a P,
+    open: Vec<(usize, File)>,
+}
+
+impl<P: Fn(usize) -> PathBuf> Files<'_, P> {
+    fn open(&mut self, index: usize) -> io::Result<&File> {
+        if let Some(at) = self.open.iter().position(|(open, _)| *open == index) {
+            self.open[at..].rotate_left(1);
+        } else {
+            let file = File::open((self.path_of)(index))?;
+            if self.open.len() >= FILES_MAX {
+                self.open.remove(0);
+            }
+            self.open.push((index, file));
+        }
+        Ok(&self.open.last().expect("just put there").1)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A piece is hashed as its blocks come in order, in steps; between steps there is nothing but
 //! this value, so whoever runs the steps may gather many pieces and run them side by side.
+//! [`HashState::chain`] and [`HashState::set_chain`] are for those.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +26,11 @@ impl HashAlgorithm {
     }
 }
 
-const BLOCK: usize = 64;
+/// Bytes that both functions take at a time (FIPS 180-4).
+pub const BLOCK: usize = 64;
 
 /// A hash in progress: its function, chaining words, the bytes so far, and the part of a 64-byte
-/// block that is not full yet.
+/// block that is not full yet. Equal states are of the same bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashState {
     algorithm: HashAlgorithm,
@@ -91,7 +93,25 @@ impl HashState {
         }
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
         self.compress(blocks);
+        self.tail = [0; BLOCK];
         self.tail[..rest.len()].copy_from_slice(rest);
+    }
+
+    /// The chaining words (SHA-1 has five, then zeros), for an implementation of its own that
+    /// hashes whole blocks. None in the midst of a block: [`update`](Self::update) ends it.
+    pub const fn chain(&self) -> Option<&[u32; 8]> {
+        if self.len.is_multiple_of(BLOCK as u64) { Some(&self.words) } else { None }
+    }
+
+    /// Takes back what [`chain`](Self::chain) lent, after so many more blocks of 64 bytes.
+    ///
+    /// # Panics
+    ///
+    /// In the midst of a block.
+    pub const fn set_chain(&mut self, words: [u32; 8], blocks: u64) {
+        assert!(self.chain().is_some(), "the words change between blocks");
+        self.words = words;
+        self.len += blocks * BLOCK as u64;
     }
 
     /// The digest of everything hashed so far.
@@ -180,6 +200,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use sha1::Digest as _;
+
+    #[test]
+    fn whole_blocks_may_be_hashed_elsewhere() {
+        let bytes = [7; 5 * BLOCK + 3];
+        let mut state = HashState::new(HashAlgorithm::Sha1);
+        state.update(&bytes[..2 * BLOCK]);
+        let mut elsewhere = state.clone();
+        elsewhere.update(&bytes[2 * BLOCK..5 * BLOCK]);
+        let words = *elsewhere.chain().expect("between blocks");
+        state.set_chain(words, 3);
+        assert_eq!(state, elsewhere);
+        state.update(&bytes[5 * BLOCK..]);
+        assert_eq!(state.chain(), None);
+        assert_eq!(state.finish().as_bytes(), sha1(&bytes));
+    }
 
     proptest! {
         #[test]

@@ -17,7 +17,9 @@
 //! nothing but the queues between threads is locked.
 //!
 //! Hand-overs cost a system call only when a worker sleeps, and submitted jobs are staged until
-//! [`Executor::flush`], or until there is enough for a worker to be worth waking.
+//! [`Executor::flush`], or until there is enough for a worker to be worth waking. One that hashes in
+//! [lanes](crate::lanes) waits a few milliseconds for streams to fill them, as long as that helps:
+//! sixteen side by side cost what four cost one after the other.
 
 mod queue;
 mod workers;
@@ -34,6 +36,7 @@ use teem_core::machine::{
 };
 
 use crate::jobs::{Executor, literal};
+use crate::lanes::{Lanes, Tally};
 use crate::storage::{Storage, Store};
 use queue::{Arrived, Crew, Shared};
 use workers::Class;
@@ -52,6 +55,8 @@ pub struct PoolConfig {
     pub hash_threads: usize,
     /// Threads that wait for the system's resolver.
     pub resolve_threads: usize,
+    /// Whether those that hash do it in lanes, where that pays.
+    pub lanes: Lanes,
 }
 
 impl Default for PoolConfig {
@@ -65,6 +70,7 @@ impl Default for PoolConfig {
             read_threads: 2,
             hash_threads: (processors - 1).clamp(1, 4),
             resolve_threads: 4,
+            lanes: Lanes::Auto,
         }
     }
 }
@@ -135,7 +141,7 @@ const fn runs_alone(job: &Job) -> bool {
 impl ThreadPool {
     /// A pool that keeps content in `store`. Starts no thread yet.
     pub fn new(config: PoolConfig, store: Arc<dyn Store>) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(config.lanes));
         let crews = Class::ALL.map(|class| Crew::new(class, config.threads(class), &shared));
         Self {
             config,
@@ -151,6 +157,11 @@ impl ThreadPool {
             bytes: 0,
             closed: false,
         }
+    }
+
+    /// How blocks were hashed so far.
+    pub fn hashed(&self) -> Tally {
+        self.shared.hashed()
     }
 
     /// Decides whether a job of a torrent may start.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod errors;
 pub mod executor;
 pub mod jobs;
+pub mod lanes;
 pub mod net;
 pub mod pump;
 pub mod read;

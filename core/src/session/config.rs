@@ -133,7 +133,7 @@ impl Default for Config {
             down_bytes_per_s: None,
             up_bytes_per_s: None,
             buffer_bytes_max: 24 * 1024 * 1024,
-            check_bytes_max: 16 * 1024 * 1024,
+            check_bytes_max: 64 * 1024 * 1024,
             announce_to_all_trackers: false,
             announce_to_all_tiers: false,
             paused: false,

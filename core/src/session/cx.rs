@@ -107,8 +107,10 @@ pub(crate) enum JobOwner {
 /// Bytes of content between the wire and the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// Each byte counts once until it is written and once until it is hashed.
-    units: u64,
+    /// Bytes that are to be written.
+    unwritten: u64,
+    /// Bytes that are to be hashed.
+    unhashed: u64,
     /// Bytes that we asked peers for and that are not here.
     requested: u64,
     limit: u64,
@@ -116,22 +118,23 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { units: 0, requested: 0, limit: limit as u64 }
+        Self { unwritten: 0, unhashed: 0, requested: 0, limit: limit as u64 }
     }
 
     /// Bytes came that are to be written and hashed.
     pub(crate) fn hold(&mut self, len: usize) {
-        self.units += 2 * len as u64;
+        self.unwritten += len as u64;
+        self.unhashed += len as u64;
     }
 
     /// Nobody holds these bytes for writing any more.
     pub(crate) fn written(&mut self, len: usize) {
-        self.units = self.units.checked_sub(len as u64).expect("held before");
+        self.unwritten = self.unwritten.checked_sub(len as u64).expect("held before");
     }
 
     /// Nobody holds these bytes for hashing any more.
     pub(crate) fn hashed(&mut self, len: usize) {
-        self.units = self.units.checked_sub(len as u64).expect("held before");
+        self.unhashed = self.unhashed.checked_sub(len as u64).expect("held before");
     }
 
     pub(crate) fn request(&mut self, len: u32) {
@@ -142,14 +145,16 @@ impl Memory {
         self.requested = self.requested.saturating_sub(u64::from(len));
     }
 
-    /// Bytes held.
+    /// Bytes held: what is to be written and what is to be hashed are mostly the same bytes, or
+    /// the more of one is what the other is done with.
     pub(crate) const fn held(&self) -> u64 {
-        self.units.div_ceil(2)
+        if self.unwritten > self.unhashed { self.unwritten } else { self.unhashed }
     }
 
-    /// Whether blocks that could wait should rather go to the disk.
+    /// Whether blocks that could wait should rather go to the disk, and be read again to be
+    /// hashed.
     pub(crate) const fn is_short(&self) -> bool {
-        self.held() > self.limit / 2
+        self.held() > self.limit / 4 * 3
     }
 
     /// Whether what is held is all that may be.
@@ -217,5 +222,26 @@ impl Cx {
             self.events = VecDeque::new();
         }
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_held_until_they_are_written_and_hashed() {
+        let mut memory = Memory::new(100);
+        memory.hold(80);
+        assert!(memory.is_short() && !memory.is_full());
+        memory.written(60);
+        assert_eq!(memory.held(), 80, "not one of them was hashed");
+        memory.hashed(70);
+        assert_eq!((memory.held(), memory.room(10)), (20, 8));
+        memory.request(50);
+        assert_eq!(memory.room(10), 3);
+        memory.written(20);
+        memory.hashed(10);
+        assert_eq!(memory.held(), 0);
     }
 }

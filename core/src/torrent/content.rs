@@ -363,7 +363,10 @@ impl Buffer {
         }
         let blocks = self.slots.len() as u32;
         let rest = &self.slots[self.hashed as usize..];
-        let in_memory = rest.iter().take_while(|slot| slot.bytes.is_some()).count() as u32;
+        // No longer steps than others': streams that are hashed side by side should end together.
+        let in_memory =
+            rest.iter().take(RUN_BLOCKS as usize).take_while(|slot| slot.bytes.is_some()).count()
+                as u32;
         let end = self.hashed + in_memory;
         let (source, held) = if in_memory > 0 {
             if !force && !complete && in_memory < RUN_BLOCKS {

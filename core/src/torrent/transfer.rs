@@ -20,7 +20,7 @@ use crate::wire::{
 };
 
 /// A peer that could deliver this many pieces in a second works on several side by side.
-const LANES_MAX: u64 = 8;
+const LANES_MAX: u64 = 16;
 
 /// The id of the extension handshake (BEP 10).
 const EXTENSION_HANDSHAKE: u8 = 0;

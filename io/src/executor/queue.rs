@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use teem_core::ids::JobId;
 use teem_core::machine::JobResult;
 
 use super::workers::{self, Class};
 use super::{Task, Ticket};
+use crate::lanes::{Lanes, Tally};
 use crate::storage::Storage;
 
 /// Staged payload that is worth waking a worker for before the driver's turn ends.
@@ -29,8 +31,9 @@ pub(super) struct Arrived {
 }
 
 /// What all workers of a pool share: the way back.
-#[derive(Default)]
 pub(super) struct Shared {
+    pub(super) lanes: Lanes,
+    hashed: Mutex<Tally>,
     arrived: Mutex<Inbox>,
     wait: Condvar,
     waker: Mutex<Option<Waker>>,
@@ -46,6 +49,27 @@ struct Inbox {
 }
 
 impl Shared {
+    pub(super) fn new(lanes: Lanes) -> Self {
+        Self {
+            lanes,
+            hashed: Mutex::default(),
+            arrived: Mutex::default(),
+            wait: Condvar::new(),
+            waker: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            cancelled: Mutex::default(),
+            cancelled_len: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn count_hashed(&self, tally: Tally) {
+        *lock(&self.hashed) += tally;
+    }
+
+    pub(super) fn hashed(&self) -> Tally {
+        *lock(&self.hashed)
+    }
+
     /// Sends a batch back; wakes the driver if there was nothing before.
     pub(super) fn publish(&self, batch: &mut Vec<Arrived>) {
         if batch.is_empty() {
@@ -148,11 +172,36 @@ pub(super) struct Crew {
     staged_bytes: usize,
 }
 
+/// How much a thread takes at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub(super) tasks_max: usize,
+    pub(super) bytes_max: usize,
+    /// From how many tasks on it is worth having waited for more; none: a thread never waits, and
+    /// leaves the others their share.
+    pub(super) gather: Option<usize>,
+}
+
+/// How long a thread waits for more tasks than there are: five of 256 KiB come over a link of a
+/// gigabit in that time. No longer, for a piece is not announced meanwhile.
+const GATHER_TIME: Duration = Duration::from_millis(10);
+
+/// After a wait in vain, a thread takes so many batches as they are before it waits again: a slow
+/// torrent should not be slower for it.
+const GATHER_PAUSE: u32 = 7;
+
+/// Whether a thread waits for more tasks than there are.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    pause: u32,
+}
+
 /// Tasks that wait for a thread.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     ready: Condvar,
+    gathered: Condvar,
 }
 
 #[derive(Default)]
@@ -160,6 +209,8 @@ struct State {
     tasks: VecDeque<Task>,
     /// Threads that sleep and were not called yet.
     sleeping: usize,
+    /// A thread waits until there are so many tasks, and is called then; others leave them to it.
+    gathering: Option<usize>,
     threads: usize,
     closed: bool,
 }
@@ -206,7 +257,15 @@ impl Crew {
         let wake = {
             let mut state = lock(&self.queue.state);
             state.tasks.extend(self.staged.drain(..));
-            state.call_one()
+            match state.gathering {
+                Some(wanted) => {
+                    if state.tasks.len() >= wanted {
+                        self.queue.gathered.notify_one();
+                    }
+                    false
+                }
+                None => state.call_one(),
+            }
         };
         self.staged_bytes = 0;
         if wake {
@@ -225,6 +284,7 @@ impl Crew {
     pub(super) fn close(&mut self) {
         lock(&self.queue.state).closed = true;
         self.queue.ready.notify_all();
+        self.queue.gathered.notify_all();
         for thread in self.threads.drain(..) {
             if self.class != Class::Resolve {
                 // A worker that panicked outside of its work said so already.
@@ -252,16 +312,29 @@ impl Crew {
 impl Queue {
     /// Waits for tasks and takes a share of them: at most `tasks_max`, and no more after
     /// `bytes_max` are reached. None when the queue was closed and is empty.
-    pub(super) fn take(&self, tasks_max: usize, bytes_max: usize) -> Option<Vec<Task>> {
+    pub(super) fn take(&self, batch: Batch, patience: &mut Patience) -> Option<Vec<Task>> {
+        let Batch { tasks_max, bytes_max, gather } = batch;
         let mut state = lock(&self.state);
-        while state.tasks.is_empty() {
+        while state.tasks.is_empty() || state.gathering.is_some() {
             if state.closed {
                 return None;
             }
             state.sleeping += 1;
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let share = state.tasks.len().div_ceil(state.threads.max(1)).min(tasks_max);
+        if let Some(worth) = gather
+            && state.tasks.len() < tasks_max
+            && !patience.is_exhausted()
+        {
+            state.gathering = Some(tasks_max);
+            let more = |state: &mut State| state.tasks.len() < tasks_max && !state.closed;
+            let waited = self.gathered.wait_timeout_while(state, GATHER_TIME, more);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.gathering = None;
+            patience.gathered(state.tasks.len() >= worth);
+        }
+        let threads = if gather.is_some() { 1 } else { state.threads.max(1) };
+        let share = state.tasks.len().div_ceil(threads).min(tasks_max);
         let mut batch = Vec::with_capacity(share);
         let mut bytes = 0;
         while batch.len() < share && bytes < bytes_max {
@@ -275,6 +348,19 @@ impl Queue {
             self.ready.notify_one();
         }
         Some(batch)
+    }
+}
+
+impl Patience {
+    /// Whether to take what there is.
+    pub(super) fn is_exhausted(&mut self) -> bool {
+        let exhausted = self.pause > 0;
+        self.pause = self.pause.saturating_sub(1);
+        exhausted
+    }
+
+    pub(super) fn gathered(&mut self, enough: bool) {
+        self.pause = if enough { 0 } else { GATHER_PAUSE };
     }
 }
 

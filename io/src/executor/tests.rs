@@ -14,6 +14,7 @@ use teem_core::ids::Key;
 use teem_core::machine::Location;
 
 use super::*;
+use crate::lanes::LANES;
 use crate::storage::testing::{layout, open_files};
 use crate::storage::{FileStats, FileStore, MemoryStore, error};
 
@@ -536,6 +537,66 @@ fn a_closed_torrent_can_be_opened_again_at_once() {
         bench.submit(files_op(0, FileOp::Close));
         assert!(bench.wait(25).iter().all(|(_, result)| result.is_ok()));
     }
+}
+
+/// Hashes as many streams, of memory and of storage in turn, as one set, and says how it went.
+fn hash_side_by_side(config: PoolConfig) -> Tally {
+    let mut bench = Bench::with(config, Arc::new(MemoryStore::new()));
+    bench.open(0);
+    let bytes: Vec<u8> = (0..LANES * BLOCK).map(|at| (at / 7) as u8).collect();
+    bench.run(write(0, 0, bytes.clone())).expect("written");
+    for stored in [false, true] {
+        let jobs = bytes.chunks_exact(BLOCK).enumerate().map(|(n, block)| {
+            let offset = (n * BLOCK) as u64;
+            let source = if stored {
+                HashSource::Stored { offset, len: BLOCK as u32 }
+            } else {
+                HashSource::Memory(Bytes::copy_from_slice(block).into())
+            };
+            (bench.submit(hash(0, source)), sha1(block))
+        });
+        let mut expected: Vec<_> = jobs.collect();
+        let mut found: Vec<_> = bench
+            .wait(LANES)
+            .into_iter()
+            .map(|(id, result)| match result {
+                Ok(JobOutput::Digest(digest)) => {
+                    (id, *digest.as_bytes().first_chunk().expect("20 bytes"))
+                }
+                other => panic!("{id:?}: {other:?}"),
+            })
+            .collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+    bench.pool.hashed()
+}
+
+#[test]
+fn streams_that_wait_are_hashed_side_by_side() {
+    let all = (2 * LANES * BLOCK / 64) as u64;
+    // Several threads: one of them takes all.
+    let config = PoolConfig { hash_threads: 3, ..PoolConfig::default() };
+    let tally = hash_side_by_side(config);
+    assert_eq!(tally.in_lanes + tally.alone, all);
+    if Lanes::Auto.worth(HashAlgorithm::Sha1).is_some() {
+        assert_eq!((tally.in_lanes, tally.room), (all, all));
+    }
+    let tally = hash_side_by_side(PoolConfig { lanes: Lanes::Off, ..config });
+    assert_eq!((tally.in_lanes, tally.alone), (0, all));
+}
+
+#[test]
+fn who_waited_in_vain_does_not_wait_again_soon() {
+    let mut patience = queue::Patience::default();
+    for _ in 0..3 {
+        assert!(!patience.is_exhausted());
+        patience.gathered(true);
+    }
+    patience.gathered(false);
+    let taken = (0..100).take_while(|_| patience.is_exhausted()).count();
+    assert!((1..100).contains(&taken), "{taken}");
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use teem_core::chunks::Chunks;
-use teem_core::hash::HashState;
+use teem_core::hash::{HashAlgorithm, HashState};
 use teem_core::machine::{FileOp, HashSource, Job, JobError, JobErrorKind, JobOutput, JobResult};
 
-use super::queue::{Arrived, Queue, Shared};
+use super::queue::{Arrived, Batch, Patience, Queue, Shared};
 use super::{Task, Ticket, Work, cancelled};
 use crate::dns;
+use crate::lanes::{LANES, Lanes, Step};
 use crate::storage::{Storage, blob, error};
 
 /// Adjacent writes are merged up to this size.
@@ -23,18 +24,14 @@ const WRITE_PARTS_MAX: usize = 1024;
 /// this is less than for writes.
 const READ_RUN_MAX: usize = 128 * 1024;
 
-/// Streams that are hashed as one set.
-const HASH_SET_MAX: usize = 16;
+/// Payload in one set of streams that are hashed together, so that the first completion does not
+/// wait for too much: one or two milliseconds in lanes.
+const HASH_SET_BYTES_MAX: usize = 8 << 20;
 
-/// Payload in one set, so that the first completion does not wait for too much.
-const HASH_SET_BYTES_MAX: usize = 4 << 20;
-
-/// Stored streams that are read side by side: one, until there is a kernel that hashes several for
-/// the price of one; until then a disk is read in order.
-const STORED_LANES: usize = 1;
-
-/// What is read of one stored stream at a time.
+/// What is read of one stored stream at a time. Where [`LANES`] of them are read side by side, what
+/// was read is still in the processor's cache when it is hashed.
 const STORED_STEP: usize = 256 * 1024;
+const STORED_STEP_IN_LANES: usize = 64 * 1024;
 
 /// A kind of work with threads of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,22 +59,26 @@ impl Class {
         }
     }
 
-    /// Most tasks and payload bytes that a thread takes at once.
-    const fn batch_max(self) -> (usize, usize) {
-        match self {
+    /// What a thread takes at once.
+    fn batch(self, lanes: Lanes) -> Batch {
+        let (tasks_max, bytes_max) = match self {
             Self::Write => (256, 4 << 20),
             Self::Read => (32, 1 << 20),
-            Self::Hash => (HASH_SET_MAX, HASH_SET_BYTES_MAX),
+            Self::Hash => (LANES, HASH_SET_BYTES_MAX),
             Self::Files | Self::Save | Self::Resolve => (1, usize::MAX),
-        }
+        };
+        let hash = self == Self::Hash;
+        let gather = lanes.worth(HashAlgorithm::Sha1).filter(|_| hash);
+        Batch { tasks_max, bytes_max, gather }
     }
 }
 
 /// The life of a thread: batch after batch until its queue is closed and empty.
 pub(super) fn run(class: Class, queue: &Queue, shared: &Shared) {
-    let (tasks_max, bytes_max) = class.batch_max();
+    let share = class.batch(shared.lanes);
     let mut buffer = Vec::new();
-    while let Some(batch) = queue.take(tasks_max, bytes_max) {
+    let mut patience = Patience::default();
+    while let Some(batch) = queue.take(share, &mut patience) {
         let mut sink = Sink::new(shared, &batch);
         let done = catch_unwind(AssertUnwindSafe(|| match class {
             Class::Write => write_all(batch, &mut sink),
@@ -275,23 +276,6 @@ fn read_run(run: &[Span<usize>]) -> Result<Bytes, JobError> {
     Ok(Bytes::from(buf))
 }
 
-/// One stream's next bytes.
-struct HashStep<'a> {
-    state: &'a mut HashState,
-    parts: &'a [Bytes],
-    plain: &'a [u8],
-}
-
-/// Takes each stream a step further. The place for a kernel that hashes streams side by side.
-fn run_set(set: &mut [HashStep<'_>]) {
-    for step in set {
-        for part in step.parts {
-            step.state.update(part);
-        }
-        step.state.update(step.plain);
-    }
-}
-
 /// A hash job without its bytes.
 struct Stream<T> {
     ticket: Ticket,
@@ -336,55 +320,71 @@ fn hash_all(batch: Vec<Task>, buffer: &mut Vec<u8>, sink: &mut Sink<'_>) {
             (HashSource::Stored { .. }, None) => sink.complete(ticket, Err(not_open())),
         }
     }
+    let lanes = sink.shared.lanes;
     let mut set: Vec<_> = memory
         .iter_mut()
-        .map(|stream: &mut Stream<Chunks>| HashStep {
+        .map(|stream: &mut Stream<Chunks>| Step {
             state: &mut stream.state,
             parts: stream.source.parts(),
-            plain: &[],
         })
         .collect();
-    run_set(&mut set);
+    sink.shared.count_hashed(lanes.update(&mut set));
     drop(set);
     for stream in memory {
         stream.complete(sink);
     }
     sink.publish();
     stored.sort_by_key(|stream| (stream.ticket.place.map(|place| place.0), stream.source.offset));
+    // Side by side only for lanes: a disk likes to be read in order.
+    let together = lanes.worth(HashAlgorithm::Sha1).is_some_and(|worth| stored.len() >= worth);
+    let (width, step) = if together { (LANES, STORED_STEP_IN_LANES) } else { (1, STORED_STEP) };
     while !stored.is_empty() {
-        let lanes = stored.drain(..stored.len().min(STORED_LANES)).collect();
-        hash_stored(lanes, buffer, sink);
-        sink.publish();
+        let set: Vec<_> = stored.drain(..stored.len().min(width)).collect();
+        if set.len() > 1 {
+            for Stored { storage, offset, left } in set.iter().map(|stream| &stream.source) {
+                storage.will_read(*offset, *left);
+            }
+        }
+        hash_stored(set, step, buffer, sink);
     }
 }
 
-/// Reads and hashes streams side by side, through `buffer`, until all are done or failed.
-fn hash_stored(mut lanes: Vec<Stream<Stored>>, buffer: &mut Vec<u8>, sink: &mut Sink<'_>) {
-    buffer.resize(STORED_LANES * STORED_STEP, 0);
-    while !lanes.is_empty() {
+/// Reads and hashes streams side by side, `step` bytes of each at a time, through `buffer`, until
+/// all are done or failed.
+fn hash_stored(
+    mut streams: Vec<Stream<Stored>>,
+    step: usize,
+    buffer: &mut Vec<u8>,
+    sink: &mut Sink<'_>,
+) {
+    buffer.resize(streams.len() * step, 0);
+    while !streams.is_empty() {
         let mut failed = Vec::new();
-        let mut set = Vec::with_capacity(lanes.len());
-        for (lane, (stream, buf)) in
-            lanes.iter_mut().zip(buffer.chunks_exact_mut(STORED_STEP)).enumerate()
+        let mut read = Vec::with_capacity(streams.len());
+        for (at, (stream, buf)) in streams.iter_mut().zip(buffer.chunks_exact_mut(step)).enumerate()
         {
             let source = &mut stream.source;
-            let len = source.left.min(STORED_STEP);
-            if let Err(error) = source.storage.read_at(source.offset, &mut buf[..len]) {
-                failed.push((lane, error));
+            let buf = &mut buf[..source.left.min(step)];
+            if let Err(error) = source.storage.read_at(source.offset, buf) {
+                failed.push((at, error));
                 continue;
             }
-            source.offset += len as u64;
-            source.left -= len;
-            set.push(HashStep { state: &mut stream.state, parts: &[], plain: &buf[..len] });
+            source.offset += buf.len() as u64;
+            source.left -= buf.len();
+            read.push((&mut stream.state, [&*buf]));
         }
-        run_set(&mut set);
+        let mut set: Vec<_> =
+            read.iter_mut().map(|(state, parts)| Step { state, parts: &*parts }).collect();
+        sink.shared.count_hashed(sink.shared.lanes.update(&mut set));
         drop(set);
-        for (lane, error) in failed.into_iter().rev() {
-            sink.complete(lanes.swap_remove(lane).ticket, Err(error));
+        drop(read);
+        for (at, error) in failed.into_iter().rev() {
+            sink.complete(streams.swap_remove(at).ticket, Err(error));
         }
-        for stream in lanes.extract_if(.., |stream| stream.source.left == 0) {
+        for stream in streams.extract_if(.., |stream| stream.source.left == 0) {
             stream.complete(sink);
         }
+        sink.publish();
     }
 }
 

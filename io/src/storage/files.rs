@@ -21,7 +21,9 @@ use teem_core::metainfo::{self, Layout};
 use super::handles::{HANDLES_MAX, Handles};
 use super::lock::Lock;
 use super::root::{Access, Root, file_stat, split};
-use super::{Cursor, FileStats, Storage, Store, check_range, error, is_stored, relocate, system};
+use super::{
+    Cursor, FileStats, Storage, Store, ahead, check_range, error, is_stored, relocate, system,
+};
 
 /// Parts of one vectored write; more are written in several.
 const PARTS_MAX: usize = 1024;
@@ -353,6 +355,20 @@ impl Storage for FileStorage {
         }
         buf[done..].fill(0);
         Ok(())
+    }
+
+    fn will_read(&self, offset: u64, len: usize) {
+        if check_range(&self.layout, offset, len).is_err() {
+            return;
+        }
+        for slice in self.layout.map(offset, len as u64) {
+            let stored = self.layout.file(slice.file).is_some_and(is_stored);
+            // What is wrong with a file will be said when it is read.
+            let Some(handle) = stored.then(|| self.handle(slice.file, false).ok()).flatten() else {
+                continue;
+            };
+            ahead::read(&handle, slice.offset, slice.len);
+        }
     }
 
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> Result<(), JobError> {

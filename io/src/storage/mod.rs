@@ -4,6 +4,7 @@
 //! one torrent and [`Store`] to open them; the [`ThreadPool`](crate::executor::ThreadPool) makes
 //! the whole job interface out of them: order, coalescing, hashing, cancellation.
 
+pub mod ahead;
 pub(crate) mod blob;
 mod files;
 mod handles;
@@ -33,6 +34,11 @@ pub trait Storage: Send + Sync {
     /// Fills `buf` from `offset` on. Content that is not there is
     /// [`JobErrorKind::NotFound`].
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), JobError>;
+
+    /// This will be read soon; a hint, which may be ignored. Returns at once.
+    fn will_read(&self, offset: u64, len: usize) {
+        let _ = (offset, len);
+    }
 
     /// Writes all `parts`, one after the other, from `offset` on.
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> Result<(), JobError>;
