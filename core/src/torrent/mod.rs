@@ -22,7 +22,9 @@ mod content;
 pub(crate) mod known;
 pub mod picker;
 pub mod resume;
+mod selection;
 mod serve;
+pub mod share;
 mod slots;
 mod snapshot;
 mod suggest;
@@ -44,6 +46,8 @@ use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::{Resume, resume_name};
+pub(crate) use self::share::ShareLimit;
+use self::share::ShareLimits;
 use self::slots::Chokers;
 use self::suggest::Suggestions;
 use crate::bitfield::Bitfield;
@@ -54,6 +58,7 @@ use crate::metainfo::Metainfo;
 use crate::peer::{CloseReason, LocalReason, Peer, Refusal};
 use crate::rate::Rate;
 use crate::session::cx::{Cx, JobOwner, TimerKey};
+use crate::session::gate::{Gate, RateLimits};
 use crate::session::streams::Streams;
 use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
@@ -114,6 +119,17 @@ pub(crate) struct Torrent {
     deleted: bool,
     finished: bool,
     told_finished: bool,
+    /// Which files are to be there; empty: all.
+    wanted_files: Box<[bool]>,
+    /// Bytes in wanted pieces, here or not.
+    wanted_bytes: u64,
+    share: ShareLimits,
+    /// Since when it has all that is wanted and serves.
+    seeding_since: Option<Instant>,
+    /// How long it did so before.
+    seeded_before: Duration,
+    /// Limits of its own, if it has any.
+    gate: Option<Box<Gate>>,
     downloaded: u64,
     uploaded: u64,
     downloaded_before: u64,
@@ -184,6 +200,8 @@ pub(crate) enum Upward {
     Nothing,
     /// It has stopped: told, saved, closed.
     Stopped,
+    /// It served others as much as it was to: it is to be paused.
+    SharedEnough(ShareLimit),
 }
 
 impl Torrent {
@@ -211,13 +229,17 @@ impl Torrent {
         for peer in &add.peers {
             known.add(*peer, Origin::Embedder);
         }
+        let mut picker = Picker::new(pieces, stream("picker"));
+        selection::apply(layout, &add.priorities, &mut picker);
+        picker.set_order(selection::order(add.sequential));
+        let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
         let hash = info.swarm_hash();
         let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
         Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
             known,
-            picker: Picker::new(pieces, stream("picker")),
+            picker,
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
             again: false,
@@ -247,6 +269,12 @@ impl Torrent {
             deleted: false,
             finished: false,
             told_finished: false,
+            wanted_files: selection::wanted_files(layout, &add.priorities),
+            wanted_bytes: 0,
+            share: add.share,
+            seeding_since: None,
+            seeded_before: resume.as_ref().map_or(Duration::ZERO, |resume| resume.seeded),
+            gate,
             downloaded_before: resume.as_ref().map_or(0, |resume| resume.downloaded),
             uploaded_before: resume.as_ref().map_or(0, |resume| resume.uploaded),
             downloaded: resume.as_ref().map_or(0, |resume| resume.downloaded),
@@ -283,7 +311,7 @@ impl Torrent {
             key: format!("{}", self.hash).into(),
             allocation: self.allocation,
             writable: !self.seed_only,
-            wanted: Box::default(),
+            wanted: self.wanted_files.clone(),
         };
         self.files(FileOp::Open(open.into()), JobOwner::Open { torrent: self.id }, cx);
     }
@@ -319,6 +347,7 @@ impl Torrent {
             Phase::Checking(_) | Phase::Running => {}
         }
         self.phase = Phase::Stopping(Stopping::Content);
+        self.note_seeding(cx.now());
         self.trackers.stop(cx.now());
         while let Some(&peer) = self.peers.last() {
             self.close_peer(peer, LocalReason::TorrentStopped.into(), streams, cx);
@@ -425,6 +454,8 @@ impl Torrent {
         self.rounds.save = now + SAVE_EVERY;
         self.checked = true;
         self.finished = self.picker.is_finished();
+        self.count_wanted();
+        self.note_seeding(now);
         self.trackers.start(now);
         cx.event(Event::TorrentReady(self.id));
         if self.finished {
@@ -436,9 +467,15 @@ impl Torrent {
     }
 
     /// Its timer and whatever hangs on it.
-    pub(crate) fn on_timer(&mut self, streams: &mut Streams, cx: &mut Cx) {
+    pub(crate) fn on_timer(&mut self, streams: &mut Streams, cx: &mut Cx) -> Upward {
         let now = cx.now();
         if matches!(self.phase, Phase::Running) {
+            if let Some(limit) = self.share_limit_reached(now) {
+                return Upward::SharedEnough(limit);
+            }
+            if self.gate.as_ref().is_some_and(|gate| gate.is_due(now)) {
+                self.grant_rates(streams, cx);
+            }
             if now >= self.rounds.choke {
                 self.rounds.choke = now + ROUND;
                 self.choke_round(streams, cx);
@@ -455,6 +492,7 @@ impl Torrent {
             }
         }
         self.arm(cx);
+        Upward::Nothing
     }
 
     /// Sets the timer to the next thing due.
@@ -475,6 +513,12 @@ impl Torrent {
             }
             if self.unsaved > 0 {
                 at(self.rounds.save);
+            }
+            if let Some(until) = self.share_until() {
+                at(until);
+            }
+            if let Some(grant) = self.gate.as_ref().and_then(|gate| gate.grant_at()) {
+                at(grant);
             }
         }
         cx.timers.set(self.timer, now, due);
@@ -546,6 +590,7 @@ impl Torrent {
         if let Some(peer) = streams.peer_mut(stream) {
             peer.torrent = Some(self.id);
             peer.place = self.peers.len() as u32;
+            peer.limited = self.gate.is_some();
             self.peers.push(stream);
         }
     }
@@ -637,6 +682,59 @@ impl Torrent {
         }
     }
 
+    // Limits.
+
+    /// Its own gate, if it has limits of its own.
+    pub(crate) fn gate_mut(&mut self) -> Option<&mut Gate> {
+        self.gate.as_deref_mut()
+    }
+
+    /// A peer may send nothing now for the torrent's own limit.
+    pub(crate) fn wait_to_send(&mut self, id: StreamId, had_turn: bool, cx: &mut Cx) {
+        if let Some(gate) = &mut self.gate {
+            gate.wait(cx.clock.now(), id, had_turn);
+            self.arm(cx);
+        }
+    }
+
+    /// How many bytes its own limit lets in.
+    pub(crate) fn may_receive(&self) -> usize {
+        self.gate.as_ref().map_or(usize::MAX, |gate| gate.down.available())
+    }
+
+    /// Limits of its own from now on, or none.
+    pub(crate) fn set_limits(&mut self, limits: RateLimits, streams: &mut Streams, cx: &mut Cx) {
+        let now = cx.now();
+        if limits.is_none() {
+            let gate = self.gate.take();
+            for id in gate.map(|gate| gate.into_waiting()).unwrap_or_default() {
+                streams.send_again(id, &mut cx.out);
+            }
+        } else if let Some(gate) = &mut self.gate {
+            gate.set(now, limits);
+        } else {
+            self.gate = Some(Box::new(Gate::new(now, limits)));
+        }
+        for id in &self.peers {
+            if let Some(peer) = streams.peer_mut(*id) {
+                peer.limited = self.gate.is_some();
+            }
+            streams.read_again(*id, &mut cx.out);
+        }
+        self.grant_rates(streams, cx);
+        self.arm(cx);
+    }
+
+    /// Lets peers go on that its own limit held up.
+    fn grant_rates(&mut self, streams: &mut Streams, cx: &mut Cx) {
+        let Some(gate) = &mut self.gate else { return };
+        let (read, send) = gate.granted(cx.clock.now());
+        if read {
+            self.peers.iter().for_each(|id| streams.read_again(*id, &mut cx.out));
+        }
+        send.into_iter().for_each(|id| streams.send_again(id, &mut cx.out));
+    }
+
     // Pieces.
 
     /// Something became of a piece that was on its way to the disk.
@@ -702,7 +800,10 @@ impl Torrent {
 
     fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {
         self.finished = true;
-        self.trackers.complete(cx.now());
+        self.note_seeding(cx.now());
+        if self.is_complete() {
+            self.trackers.complete(cx.now());
+        }
         self.tell_finished(cx);
         self.save(cx);
         let seeds: Vec<StreamId> = self
@@ -857,7 +958,8 @@ impl Torrent {
                     partial,
                     downloaded: self.downloaded,
                     uploaded: self.uploaded,
-                    completed: self.finished,
+                    completed: self.is_complete(),
+                    seeded: self.seeded(cx.now()),
                 };
                 let data = resume.to_bytes().into();
                 self.resume = Some(resume);

@@ -121,7 +121,7 @@ impl Torrent {
         if cx.memory.room(crate::wire::BLOCK_LEN) == 0 {
             return WaitsFor::Disk;
         }
-        if cx.down.available() == 0 {
+        if cx.gate.down.available() == 0 || self.may_receive() == 0 {
             return WaitsFor::RateLimit;
         }
         WaitsFor::Nothing
