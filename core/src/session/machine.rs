@@ -297,7 +297,9 @@ impl Session {
                 self.streams.read_again(id, &mut self.cx.out);
             }
         }
-        send.into_iter().for_each(|id| self.streams.send_again(id, &mut self.cx.out));
+        for id in send {
+            self.streams.send_again(id, &mut self.cx.out);
+        }
         self.await_rates();
     }
 }

@@ -20,6 +20,7 @@ mod check;
 pub mod choker;
 mod content;
 pub(crate) mod known;
+mod limits;
 pub mod picker;
 pub mod resume;
 mod selection;
@@ -58,7 +59,7 @@ use crate::metainfo::Metainfo;
 use crate::peer::{CloseReason, LocalReason, Peer, Refusal};
 use crate::rate::Rate;
 use crate::session::cx::{Cx, JobOwner, TimerKey};
-use crate::session::gate::{Gate, RateLimits};
+use crate::session::gate::Gate;
 use crate::session::streams::Streams;
 use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
@@ -230,7 +231,7 @@ impl Torrent {
             known.add(*peer, Origin::Embedder);
         }
         let mut picker = Picker::new(pieces, stream("picker"));
-        selection::apply(layout, &add.priorities, &mut picker);
+        let wanted_bytes = selection::apply(layout, &add.priorities, &mut picker);
         picker.set_order(selection::order(add.sequential));
         let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
         let hash = info.swarm_hash();
@@ -270,7 +271,7 @@ impl Torrent {
             finished: false,
             told_finished: false,
             wanted_files: selection::wanted_files(layout, &add.priorities),
-            wanted_bytes: 0,
+            wanted_bytes,
             share: add.share,
             seeding_since: None,
             seeded_before: resume.as_ref().map_or(Duration::ZERO, |resume| resume.seeded),
@@ -454,7 +455,6 @@ impl Torrent {
         self.rounds.save = now + SAVE_EVERY;
         self.checked = true;
         self.finished = self.picker.is_finished();
-        self.count_wanted();
         self.note_seeding(now);
         self.trackers.start(now);
         cx.event(Event::TorrentReady(self.id));
@@ -680,59 +680,6 @@ impl Torrent {
             let reason = CloseReason::Misbehaved(crate::peer::Misbehaviour::CorruptData);
             self.close_peer(id, reason, streams, cx);
         }
-    }
-
-    // Limits.
-
-    /// Its own gate, if it has limits of its own.
-    pub(crate) fn gate_mut(&mut self) -> Option<&mut Gate> {
-        self.gate.as_deref_mut()
-    }
-
-    /// A peer may send nothing now for the torrent's own limit.
-    pub(crate) fn wait_to_send(&mut self, id: StreamId, had_turn: bool, cx: &mut Cx) {
-        if let Some(gate) = &mut self.gate {
-            gate.wait(cx.clock.now(), id, had_turn);
-            self.arm(cx);
-        }
-    }
-
-    /// How many bytes its own limit lets in.
-    pub(crate) fn may_receive(&self) -> usize {
-        self.gate.as_ref().map_or(usize::MAX, |gate| gate.down.available())
-    }
-
-    /// Limits of its own from now on, or none.
-    pub(crate) fn set_limits(&mut self, limits: RateLimits, streams: &mut Streams, cx: &mut Cx) {
-        let now = cx.now();
-        if limits.is_none() {
-            let gate = self.gate.take();
-            for id in gate.map(|gate| gate.into_waiting()).unwrap_or_default() {
-                streams.send_again(id, &mut cx.out);
-            }
-        } else if let Some(gate) = &mut self.gate {
-            gate.set(now, limits);
-        } else {
-            self.gate = Some(Box::new(Gate::new(now, limits)));
-        }
-        for id in &self.peers {
-            if let Some(peer) = streams.peer_mut(*id) {
-                peer.limited = self.gate.is_some();
-            }
-            streams.read_again(*id, &mut cx.out);
-        }
-        self.grant_rates(streams, cx);
-        self.arm(cx);
-    }
-
-    /// Lets peers go on that its own limit held up.
-    fn grant_rates(&mut self, streams: &mut Streams, cx: &mut Cx) {
-        let Some(gate) = &mut self.gate else { return };
-        let (read, send) = gate.granted(cx.clock.now());
-        if read {
-            self.peers.iter().for_each(|id| streams.read_again(*id, &mut cx.out));
-        }
-        send.into_iter().for_each(|id| streams.send_again(id, &mut cx.out));
     }
 
     // Pieces.

@@ -27,8 +27,8 @@ pub(super) fn wanted_files(layout: &Layout, files: &[Priority]) -> Box<[bool]> {
     (0..layout.file_count()).map(|index| of_file(files, index) != Priority::SKIP).collect()
 }
 
-/// Tells the picker how much each piece is wanted.
-pub(super) fn apply(layout: &Layout, files: &[Priority], picker: &mut Picker) {
+/// Tells the picker how much each piece is wanted. Returns how many bytes are in pieces that are.
+pub(super) fn apply(layout: &Layout, files: &[Priority], picker: &mut Picker) -> u64 {
     let mut pieces = vec![Priority::SKIP; layout.piece_count() as usize];
     for (index, file) in layout.files().enumerate() {
         if file.is_pad() || file.len() == 0 {
@@ -40,9 +40,15 @@ pub(super) fn apply(layout: &Layout, files: &[Priority], picker: &mut Picker) {
             *piece = (*piece).max(priority);
         }
     }
+    let mut wanted = 0;
     for (piece, priority) in pieces.into_iter().enumerate() {
-        picker.set_priority(PieceIndex(piece as u32), priority);
+        let piece = PieceIndex(piece as u32);
+        picker.set_priority(piece, priority);
+        if priority != Priority::SKIP {
+            wanted += u64::from(picker.layout().piece_len(piece));
+        }
     }
+    wanted
 }
 
 /// In which order pieces are begun.
@@ -60,8 +66,7 @@ impl Torrent {
     ) {
         let layout = self.metainfo.info().layout();
         self.wanted_files = wanted_files(layout, files);
-        apply(layout, files, &mut self.picker);
-        self.count_wanted();
+        self.wanted_bytes = apply(layout, files, &mut self.picker);
         if !self.is_running() {
             return;
         }
@@ -86,15 +91,5 @@ impl Torrent {
     /// Begins pieces by index from now on, or the rarest first.
     pub(crate) fn set_sequential(&mut self, sequential: bool) {
         self.picker.set_order(order(sequential));
-    }
-
-    /// Counts the bytes in pieces that are wanted, here or not.
-    pub(super) fn count_wanted(&mut self) {
-        let layout = self.picker.layout();
-        self.wanted_bytes = (0..layout.pieces())
-            .map(PieceIndex)
-            .filter(|piece| self.picker.priority(*piece) != Priority::SKIP)
-            .map(|piece| u64::from(layout.piece_len(piece)))
-            .sum();
     }
 }
