@@ -22,7 +22,9 @@ mod content;
 pub(crate) mod known;
 mod limits;
 pub mod picker;
+mod pieces;
 pub mod resume;
+mod saving;
 mod selection;
 mod serve;
 pub mod share;
@@ -38,23 +40,22 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use self::blame::{Blame, Finding};
+use self::blame::Blame;
 use self::check::Check;
 use self::choker::{ROUND, RoundRobin, TitForTat};
+use self::content::Content;
 pub(crate) use self::content::Hashed;
-use self::content::{Content, Settled};
 use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
-use self::resume::{Resume, resume_name};
+use self::resume::Resume;
+use self::saving::Saving;
 pub(crate) use self::share::ShareLimit;
 use self::share::ShareLimits;
 use self::slots::Chokers;
 use self::suggest::Suggestions;
-use crate::bitfield::Bitfield;
-use crate::hash::Digest;
-use crate::ids::{InfoHash, PieceIndex, StreamId, TimerId, TorrentId};
-use crate::machine::{Allocation, FileOp, FileStat, Job, JobError, Location, OpenFiles, Shutdown};
+use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
+use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
 use crate::metainfo::Metainfo;
 use crate::peer::{CloseReason, LocalReason, Peer, Refusal};
 use crate::rate::Rate;
@@ -183,15 +184,6 @@ struct Rounds {
     connect: Instant,
     refill: Instant,
     save: Instant,
-}
-
-/// How far the saving of resume data is.
-#[derive(Debug)]
-enum Saving {
-    Idle,
-    /// Being made durable: what will be claimed then.
-    Flushing(Bitfield, Vec<picker::BlockId>),
-    Writing,
 }
 
 /// What the session must do about a torrent.
@@ -470,7 +462,7 @@ impl Torrent {
     pub(crate) fn on_timer(&mut self, streams: &mut Streams, cx: &mut Cx) -> Upward {
         let now = cx.now();
         if matches!(self.phase, Phase::Running) {
-            if let Some(limit) = self.share_limit_reached(now) {
+            if let Some(limit) = self.share_limit_reached(streams, now) {
                 return Upward::SharedEnough(limit);
             }
             if self.gate.as_ref().is_some_and(|gate| gate.is_due(now)) {
@@ -682,267 +674,12 @@ impl Torrent {
         }
     }
 
-    // Pieces.
-
-    /// Something became of a piece that was on its way to the disk.
-    fn on_settled(&mut self, settled: Settled, streams: &mut Streams, cx: &mut Cx) {
-        match settled {
-            Settled::Lost(piece) => {
-                self.content.forget(piece, cx);
-                self.picker.set_missing(piece);
-            }
-            Settled::Hashed(piece, digest) if self.is_right(piece, &digest) => {
-                self.on_verified(piece, streams, cx);
-            }
-            Settled::Hashed(piece, _) => self.on_wrong(piece, streams, cx),
-        }
-    }
-
-    fn is_right(&self, piece: PieceIndex, digest: &Digest) -> bool {
-        let wanted = self.metainfo.info().piece_hash(piece);
-        wanted.is_some_and(|wanted| wanted[..] == *digest.as_bytes())
-    }
-
-    fn on_verified(&mut self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        if !self.picker.piece_verified(piece) {
-            return;
-        }
-        self.content.forget(piece, cx);
-        let len = self.picker.layout().piece_len(piece);
-        self.unsaved += u64::from(len);
-        cx.event(Event::PieceVerified(self.id, piece));
-        let files = self.files_finished_with(piece);
-        if !files.is_empty() {
-            cx.event(Event::FilesFinished(self.id, files));
-        }
-        let blocks = self.picker.layout().blocks(piece);
-        let finding = self.blame.right(piece, blocks);
-        self.on_finding(piece, finding, streams, cx);
-        if matches!(self.phase, Phase::Running) {
-            self.announce_have(piece, streams, cx);
-            if !self.finished && self.picker.is_finished() {
-                self.on_finished(streams, cx);
-            }
-            if self.unsaved >= SAVE_EVERY_BYTES {
-                self.save(cx);
-            }
-            self.arm(cx);
-        }
-    }
-
-    /// The files that this piece was the last one of.
-    fn files_finished_with(&self, piece: PieceIndex) -> Vec<usize> {
-        let layout = self.metainfo.info().layout();
-        let finished = layout.map_piece(piece).filter(|slice| {
-            let file = layout.file(slice.file).expect("a mapped file exists");
-            // From this piece on and round: the next one that is missing is mostly near.
-            let pieces = file.pieces();
-            let mut others = (piece.0 + 1..pieces.end).chain(pieces.start..piece.0);
-            slice.len > 0
-                && !file.is_pad()
-                && others.all(|other| self.picker.has(PieceIndex(other)))
-        });
-        finished.map(|slice| slice.file).collect()
-    }
-
-    fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {
-        self.finished = true;
-        self.note_seeding(cx.now());
-        if self.is_complete() {
-            self.trackers.complete(cx.now());
-        }
-        self.tell_finished(cx);
-        self.save(cx);
-        let seeds: Vec<StreamId> = self
-            .peers
-            .iter()
-            .copied()
-            .filter(|id| streams.peer(*id).is_some_and(|peer| peer.have.is_seed()))
-            .collect();
-        for id in seeds {
-            self.close_peer(id, Refusal::BothComplete.into(), streams, cx);
-        }
-        self.arm(cx);
-    }
-
-    fn tell_finished(&mut self, cx: &mut Cx) {
-        if !self.told_finished {
-            self.told_finished = true;
-            cx.event(Event::TorrentFinished(self.id));
-        }
-    }
-
-    fn on_wrong(&mut self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        cx.stats.corrupt_bytes += u64::from(self.picker.layout().piece_len(piece));
-        cx.event(Event::PieceFailed(self.id, piece));
-        let senders = self.content.senders(piece);
-        let finding = self.blame.wrong(piece, &senders);
-        let again = !matches!(finding, Finding::HashBlocks(_));
-        self.on_finding(piece, finding, streams, cx);
-        if again {
-            self.fetch_again(piece, cx);
-        }
-    }
-
-    fn fetch_again(&mut self, piece: PieceIndex, cx: &mut Cx) {
-        self.content.forget(piece, cx);
-        self.picker.piece_failed(piece);
-        self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
-        self.arm(cx);
-    }
-
-    /// A block's hash, taken to find who sent wrong bytes, came in.
-    pub(crate) fn on_blame_hash(
-        &mut self,
-        piece: PieceIndex,
-        block: u32,
-        digest: Option<Digest>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let was_right = self.blame.was_right(piece);
-        let finding = self.blame.hashed(piece, block, digest);
-        let done = finding != Finding::Nothing;
-        self.on_finding(piece, finding, streams, cx);
-        if done && !was_right {
-            self.fetch_again(piece, cx);
-        }
-        self.advance_stop(cx)
-    }
-
-    fn on_finding(
-        &mut self,
-        piece: PieceIndex,
-        finding: Finding,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) {
-        match finding {
-            Finding::Nothing | Finding::FetchAgain => {}
-            Finding::Convicted(culprits) => {
-                for ip in culprits {
-                    self.ban(ip, streams, cx);
-                }
-            }
-            Finding::HashBlocks(blocks) => {
-                for block in 0..blocks {
-                    self.hash_block(piece, block, cx);
-                }
-            }
-        }
-    }
-
-    /// Tells everybody that we have a piece, and those who had nothing else that we are not
-    /// interested any more.
-    fn announce_have(&self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        let message = crate::wire::Message::Have(piece);
-        for at in 0..self.peers.len() {
-            let id = self.peers[at];
-            let Some(peer) = streams.peer(id) else { continue };
-            if !peer.is_open() {
-                continue;
-            }
-            let theirs = peer.have.pieces().contains(piece.0);
-            let relied = peer.wanted_piece == Some(piece.0);
-            if !theirs {
-                streams.send_message(id, &message, cx);
-            }
-            if relied {
-                self.update_interest(id, streams, cx);
-            }
-        }
-    }
-
-    // Saving.
-
-    /// Saves resume data, once what it claims is durable.
-    pub(crate) fn save(&mut self, cx: &mut Cx) {
-        self.rounds.save = cx.now() + SAVE_EVERY;
-        // What is kept nowhere is still of use when a pause ends.
-        let of_use = self.state.is_some() || matches!(self.phase, Phase::Stopping(_));
-        if !self.checked || !of_use || !matches!(self.saving, Saving::Idle) {
-            return;
-        }
-        self.unsaved = 0;
-        let have = self.pieces_here();
-        let partial = self
-            .content
-            .partial()
-            .flat_map(|(piece, blocks)| {
-                blocks.into_iter().map(move |block| picker::BlockId { piece, block })
-            })
-            .collect();
-        self.saving = Saving::Flushing(have, partial);
-        if self.seed_only {
-            self.files(FileOp::Check, JobOwner::Flush { torrent: self.id }, cx);
-        } else {
-            self.files(FileOp::Flush, JobOwner::Flush { torrent: self.id }, cx);
-        }
-    }
+    // Bits.
 
     /// Files, as its layout counts them.
     pub(crate) fn file_count(&self) -> usize {
         self.metainfo.info().layout().file_count()
     }
-
-    /// What is to be claimed is durable, in files of this size and age.
-    pub(crate) fn on_flushed(
-        &mut self,
-        files: Result<Box<[Option<FileStat>]>, JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let Saving::Flushing(have, partial) = core::mem::replace(&mut self.saving, Saving::Idle)
-        else {
-            return Upward::Nothing;
-        };
-        match files {
-            Ok(files) => {
-                let resume = Resume {
-                    info_hash: self.hash,
-                    have,
-                    files: files.iter().map(|file| file.map(|f| (f.len, f.modified))).collect(),
-                    partial,
-                    downloaded: self.downloaded,
-                    uploaded: self.uploaded,
-                    completed: self.is_complete(),
-                    seeded: self.seeded(cx.now()),
-                };
-                let data = resume.to_bytes().into();
-                self.resume = Some(resume);
-                let Some(location) = self.state.clone() else { return self.advance_stop(cx) };
-                let name = resume_name(self.hash);
-                self.saving = Saving::Writing;
-                let job = Job::Save { location, name, data };
-                cx.jobs.submit(JobOwner::Save { torrent: self.id }, job, &mut cx.out);
-                Upward::Nothing
-            }
-            Err(error) => {
-                // What the system failed to write once it does not try again: nothing that is not
-                // checked anew may be claimed.
-                self.checked = false;
-                self.resume = None;
-                if matches!(self.phase, Phase::Running) && !self.seed_only {
-                    return self.fail(error, streams, cx);
-                }
-                cx.event(Event::SaveFailed(self.id, error));
-                self.advance_stop(cx)
-            }
-        }
-    }
-
-    /// Resume data is saved, or not.
-    pub(crate) fn on_saved(&mut self, result: Result<(), JobError>, cx: &mut Cx) -> Upward {
-        self.saving = Saving::Idle;
-        if let Err(error) = result {
-            cx.event(Event::SaveFailed(self.id, error));
-            self.unsaved += u64::from(self.is_running());
-        }
-        self.arm(cx);
-        self.advance_stop(cx)
-    }
-
-    // Bits.
 
     pub(crate) fn forget(&self, cx: &mut Cx) {
         cx.timers.remove(self.timer);
@@ -970,68 +707,6 @@ impl Torrent {
     /// Bytes of blocks sent since the session took it on: what trackers are told.
     pub(crate) const fn uploaded_in_run(&self) -> u64 {
         self.uploaded - self.uploaded_before
-    }
-
-    /// A write is done, or failed.
-    pub(crate) fn on_written(
-        &mut self,
-        first: picker::BlockId,
-        blocks: u32,
-        error: Option<JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let layout = self.picker.layout();
-        let done = error.is_none();
-        let settled = self.content.on_written(self.id, layout, first, blocks, done, cx);
-        self.after_content(settled, streams, cx);
-        match error {
-            Some(error) => self.fail(error, streams, cx),
-            None => self.advance_stop(cx),
-        }
-    }
-
-    /// A hash step of a piece on its way to the disk is done, or failed.
-    pub(crate) fn on_hashed(
-        &mut self,
-        piece: PieceIndex,
-        hashed: Result<Hashed, JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let layout = self.picker.layout();
-        let (hashed, error) = match hashed {
-            Ok(hashed) => (Some(hashed), None),
-            Err(error) => (None, Some(error)),
-        };
-        let settled = self.content.on_hashed(self.id, layout, piece, hashed, cx);
-        self.after_content(settled, streams, cx);
-        match error {
-            Some(error) => self.fail(error, streams, cx),
-            None => self.advance_stop(cx),
-        }
-    }
-
-    fn after_content(&mut self, settled: Option<Settled>, streams: &mut Streams, cx: &mut Cx) {
-        if let Some(settled) = settled {
-            self.on_settled(settled, streams, cx);
-        }
-        // Memory may have become free: whoever waited for it asks again soon.
-        if self.starved {
-            self.starved = false;
-            self.rounds.refill = self.rounds.refill.min(cx.now() + crate::timers::GRANULE);
-            self.arm(cx);
-        }
-    }
-
-    fn pieces_here(&self) -> Bitfield {
-        let mut have = Bitfield::new(self.picker.layout().pieces());
-        for piece in 0..have.len() {
-            if self.picker.has(PieceIndex(piece)) {
-                have.set(piece);
-            }
-        }
-        have
     }
 }
 

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Torrent};
+use crate::ids::StreamId;
 use crate::session::cx::Cx;
+use crate::session::streams::Streams;
 use crate::time::{Duration, Instant};
 
 /// When a torrent that is complete has served others enough: at whichever comes first.
@@ -35,12 +37,23 @@ impl Torrent {
     }
 
     /// The limit that is reached, if one is.
-    pub(super) fn share_limit_reached(&self, now: Instant) -> Option<ShareLimit> {
+    pub(super) fn share_limit_reached(
+        &self,
+        streams: &Streams,
+        now: Instant,
+    ) -> Option<ShareLimit> {
         if !self.serves_only() {
             return None;
         }
-        if self.bytes_to_share().is_some_and(|goal| self.uploaded >= goal) {
-            return Some(ShareLimit::Ratio);
+        if let Some(goal) = self.bytes_to_share()
+            && self.uploaded >= goal
+        {
+            // What waits to be sent is counted already, and would be lost.
+            let unsent = |id: &StreamId| streams.get(*id).map_or(0, |stream| stream.send.len());
+            let unsent: usize = self.peers.iter().map(unsent).sum();
+            if self.uploaded - goal >= unsent as u64 {
+                return Some(ShareLimit::Ratio);
+            }
         }
         self.share_until().filter(|until| now >= *until).map(|_| ShareLimit::Time)
     }
@@ -68,8 +81,10 @@ impl Torrent {
     }
 
     /// Blocks went to a peer: if that is enough, the torrent's timer says so at once.
-    pub(super) fn note_shared(&mut self, cx: &mut Cx) {
-        if self.share.ratio_permille.is_some() && self.share_limit_reached(cx.now()).is_some() {
+    pub(super) fn note_shared(&mut self, streams: &Streams, cx: &mut Cx) {
+        if self.share.ratio_permille.is_some()
+            && self.share_limit_reached(streams, cx.now()).is_some()
+        {
             self.rounds.choke = cx.now();
             self.arm(cx);
         }
