@@ -6,15 +6,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Running, Yard, code, event, run, stderr};
+use common::{Running, Yard, code, event, run, stderr, strs};
 use rustix::process::Signal;
 use teem_io::clock::Clock;
 
 const MIB: u64 = 1 << 20;
 
-fn strs(args: &[String]) -> Vec<&str> {
-    args.iter().map(String::as_str).collect()
-}
 
 #[test]
 fn a_torrent_is_downloaded_and_a_second_run_finds_it_complete() {

@@ -14,6 +14,7 @@
 //! | `tracker` | `torrent`, `url` (secrets masked), `peers` or `error` |
 //! | `finished` | `torrent`: all of it is here |
 //! | `torrent_failed` | `torrent`, `message` |
+//! | `disk_full`, `disk_has_room` | `torrent`, with `disk_full` also `message` |
 //! | `note`, `warning` | `message` |
 //! | `summary` | `complete`, `seconds`, `downloaded_bytes`, `uploaded_bytes`, `wasted_bytes`, `corrupt_bytes`, `checked_bytes` (of this run), `torrents`; `complete` says whether all that was wanted is here |
 //! | `torrent`, `magnet` | what `show` shows |
@@ -73,6 +74,11 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
                 json!({ "torrent": report.hash(*id), "message": error.to_string() }),
             );
         }
+        Event::DiskFull(id, error) => {
+            let members = json!({ "torrent": report.hash(*id), "message": error.to_string() });
+            write("disk_full", members);
+        }
+        Event::DiskHasRoom(id) => write("disk_has_room", json!({ "torrent": report.hash(*id) })),
         Event::PieceFailed(id, piece) => {
             write("piece_failed", json!({ "torrent": report.hash(*id), "piece": piece.0 }));
         }
@@ -179,6 +185,7 @@ const fn waits_for(waits: WaitsFor) -> Option<&'static str> {
         WaitsFor::Unchoke => Some("unchoke"),
         WaitsFor::Disk => Some("disk"),
         WaitsFor::RateLimit => Some("rate_limit"),
+        WaitsFor::Room => Some("room"),
         _ => Some("other"),
     }
 }

@@ -200,6 +200,15 @@ impl Report {
                     hint(&format!("warning: tracker {url}: {error}"));
                 }
             }
+            Event::DiskFull(id, error) => {
+                self.warn(&format!(
+                    "{}\nothers are served meanwhile; it goes on when there is room",
+                    storage_text(&self.name(*id), error)
+                ));
+            }
+            Event::DiskHasRoom(id) => {
+                self.note(&format!("{}: the disk has room again, going on", self.name(*id)));
+            }
             Event::ShareLimitReached(id, limit) => {
                 let name = self.name(*id);
                 match limit {

@@ -25,6 +25,7 @@ pub(super) fn state(torrent: &TorrentSnapshot, serve_only: bool) -> String {
             WaitsFor::Pieces => "waiting for peers that have what is missing".into(),
             WaitsFor::Unchoke => "waiting for peers to let us download".into(),
             WaitsFor::Disk => "waiting for the disk".into(),
+            WaitsFor::Room => "the disk is full: waiting for room".into(),
             _ => "waiting".into(),
         },
         TorrentState::Seeding => "seeding".into(),

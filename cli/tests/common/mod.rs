@@ -191,3 +191,7 @@ pub fn torrent_of(bytes: &[u8], folder: &Path) -> String {
     std::fs::write(&path, bytes).expect("written");
     path.to_str().expect("UTF-8").to_owned()
 }
+
+pub fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}

@@ -96,6 +96,8 @@ pub(crate) enum JobOwner {
     Flush { torrent: TorrentId },
     /// Resume data.
     Save { torrent: TorrentId },
+    /// The disk says whether it has room again.
+    Room { torrent: TorrentId },
     /// The files are closed.
     Close { torrent: TorrentId },
     /// The files are deleted.

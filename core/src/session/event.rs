@@ -172,6 +172,11 @@ pub enum Event {
     TorrentFinished(TorrentId),
     /// Its storage failed; it stopped and can be resumed.
     TorrentFailed(TorrentId, JobError),
+    /// The disk has no room for more of it: nothing is fetched until it has, and others are
+    /// served. Told once, until there was room again.
+    DiskFull(TorrentId, JobError),
+    /// The disk takes more of it again.
+    DiskHasRoom(TorrentId),
     /// It served others as much as it was to; it is being paused.
     ShareLimitReached(TorrentId, ShareLimit),
     /// It is paused: told, saved.

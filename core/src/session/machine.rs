@@ -254,6 +254,10 @@ impl Session {
                 let files = self.files_of(torrent, result);
                 self.with_torrent(torrent, |t, streams, cx| t.on_flushed(files, streams, cx));
             }
+            JobOwner::Room { torrent } => {
+                let result = result.map(drop);
+                self.with_torrent(torrent, |t, streams, cx| t.on_room(result, streams, cx));
+            }
             JobOwner::Save { torrent } => {
                 let result = result.map(drop);
                 self.with_torrent(torrent, |t, _, cx| t.on_saved(result, cx));

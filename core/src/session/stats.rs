@@ -102,6 +102,8 @@ pub enum WaitsFor {
     Disk,
     /// The rate limit.
     RateLimit,
+    /// The disk is full.
+    Room,
 }
 
 /// A torrent as it is now.

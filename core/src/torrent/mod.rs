@@ -24,6 +24,7 @@ mod limits;
 pub mod picker;
 mod pieces;
 pub mod resume;
+mod room;
 mod saving;
 mod selection;
 mod serve;
@@ -49,6 +50,7 @@ use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
 use self::resume::Resume;
+use self::room::Room;
 use self::saving::Saving;
 pub(crate) use self::share::ShareLimit;
 use self::share::ShareLimits;
@@ -138,6 +140,7 @@ pub(crate) struct Torrent {
     uploaded_before: u64,
     down: Rate,
     up: Rate,
+    room: Room,
     /// A peer could have been asked for more if there had been memory.
     starved: bool,
     /// Reused between picks.
@@ -274,6 +277,7 @@ impl Torrent {
             uploaded: resume.as_ref().map_or(0, |resume| resume.uploaded),
             down: Rate::new(now),
             up: Rate::new(now),
+            room: Room::default(),
             starved: false,
             picked: Vec::new(),
             metainfo: add.metainfo.0,
@@ -294,6 +298,7 @@ impl Torrent {
         self.after_stop = AfterStop::Pause;
         self.again = false;
         self.checked = false;
+        self.room = Room::default();
         self.open(cx);
     }
 
@@ -479,6 +484,9 @@ impl Torrent {
             if now >= self.rounds.connect {
                 self.connect(streams, cx);
             }
+            if self.room.look_at().is_some_and(|at| at <= now) {
+                self.look_for_room(cx);
+            }
             if now >= self.rounds.save && self.unsaved > 0 {
                 self.save(cx);
             }
@@ -505,6 +513,9 @@ impl Torrent {
             }
             if self.unsaved > 0 {
                 at(self.rounds.save);
+            }
+            if let Some(look) = self.room.look_at() {
+                at(look);
             }
             if let Some(until) = self.share_until() {
                 at(until);

@@ -9,7 +9,7 @@ use super::{Phase, REFILL_AFTER, SAVE_EVERY_BYTES, Upward, picker};
 use crate::bitfield::Bitfield;
 use crate::hash::Digest;
 use crate::ids::{PieceIndex, StreamId};
-use crate::machine::JobError;
+use crate::machine::{JobError, JobErrorKind};
 use crate::peer::Refusal;
 use crate::session::Event;
 use crate::session::cx::Cx;
@@ -30,8 +30,15 @@ impl Torrent {
         let settled = self.content.on_written(self.id, layout, first, blocks, done, cx);
         self.after_content(settled, streams, cx);
         match error {
+            Some(error) if error.kind == JobErrorKind::Full => {
+                self.on_full(error, cx);
+                self.advance_stop(cx)
+            }
             Some(error) => self.fail(error, streams, cx),
-            None => self.advance_stop(cx),
+            None => {
+                self.on_room_used(cx);
+                self.advance_stop(cx)
+            }
         }
     }
 

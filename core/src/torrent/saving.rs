@@ -1,12 +1,13 @@
 //! Saving resume data: flush first, and then only what was durable at that flush.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::resume::{Resume, resume_name};
 use super::{Phase, SAVE_EVERY, Torrent, Upward, picker};
 use crate::bitfield::Bitfield;
-use crate::machine::{FileOp, FileStat, Job, JobError};
+use crate::machine::{FileOp, FileStat, Job, JobError, JobErrorKind};
 use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
@@ -57,6 +58,13 @@ impl Torrent {
         else {
             return Upward::Nothing;
         };
+        let files = files.and_then(|files| match self.vanished(&have, &files) {
+            None => Ok(files),
+            Some(path) => {
+                let detail = format!("{path} is gone, with content that was written to it").into();
+                Err(JobError { kind: JobErrorKind::NotFound, detail })
+            }
+        });
         match files {
             Ok(files) => {
                 let resume = Resume {
@@ -83,13 +91,27 @@ impl Torrent {
                 // checked anew may be claimed.
                 self.checked = false;
                 self.resume = None;
-                if matches!(self.phase, Phase::Running) && !self.seed_only {
+                let gone = error.kind == JobErrorKind::NotFound;
+                if matches!(self.phase, Phase::Running) && (gone || !self.seed_only) {
                     return self.fail(error, streams, cx);
                 }
                 cx.event(Event::SaveFailed(self.id, error));
                 self.advance_stop(cx)
             }
         }
+    }
+
+    /// A file that is not there although pieces in it are claimed: somebody removed it.
+    fn vanished(&self, have: &Bitfield, files: &[Option<FileStat>]) -> Option<&str> {
+        let layout = self.metainfo.info().layout();
+        let gone = layout.files().zip(files).find(|(file, stat)| {
+            stat.is_none()
+                && file.len() > 0
+                && !file.is_pad()
+                && file.link_target().is_none()
+                && file.pieces().any(|piece| have.get(piece))
+        });
+        gone.map(|(file, _)| file.path())
     }
 
     /// Resume data is saved, or not.

@@ -111,6 +111,9 @@ impl Torrent {
         if self.known.len() == 0 && self.peers.is_empty() {
             return WaitsFor::Peers;
         }
+        if !self.room.is_there() {
+            return WaitsFor::Room;
+        }
         if !peers().any(crate::peer::Peer::is_open) {
             return WaitsFor::Connections;
         }
