@@ -1,6 +1,7 @@
 //! How many stateful executions a core does in a second: each target on mutations of its corpus,
 //! for so many seconds; `cargo run --release -p teem-fuzz --example throughput -- [SECONDS [MIN]]`.
-//! Ends with a failure if all targets together do fewer than MIN a second.
+//! With names of targets as further arguments, only those. Ends with a failure if all targets
+//! together do fewer than MIN a second.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -29,10 +30,13 @@ impl Counts {
 }
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1).filter_map(|arg| arg.parse::<u64>().ok());
-    let (seconds, min) = (args.next().unwrap_or(5), args.next().unwrap_or(0));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut numbers = args.iter().filter_map(|arg| arg.parse::<u64>().ok());
+    let (seconds, min) = (numbers.next().unwrap_or(5), numbers.next().unwrap_or(0));
+    let names: Vec<&String> = args.iter().filter(|arg| arg.parse::<u64>().is_err()).collect();
     let mut all = Counts::default();
-    for target in STATEFUL {
+    let wanted = |target: &&Stateful| names.is_empty() || names.iter().any(|n| *n == target.name);
+    for target in STATEFUL.iter().filter(wanted) {
         let counts = measure(target, Duration::from_secs(seconds));
         counts.print(target.name);
         all.executions += counts.executions;

@@ -35,6 +35,9 @@ const STREAMS_MAX: usize = 6;
 /// Steps within which a session that shuts down must be done.
 const SHUT_DOWN_STEPS_MAX: usize = 4000;
 
+/// Steps after which those who were turned away call again.
+const TURNED_AWAY: u32 = 8;
+
 /// Steps of a script; longer ones are cut.
 const STEPS_MAX: usize = 600;
 
@@ -135,6 +138,8 @@ struct World {
     /// The job completed last.
     done: Option<JobId>,
     disk: Disk,
+    /// Steps before those who do what is right call again, having been turned away.
+    pause: u32,
     calls: u64,
     reached: Reached,
 }
@@ -161,7 +166,7 @@ pub fn storage_jobs(bytes: &[u8]) {
 pub(crate) fn play_storage(bytes: &[u8]) -> Reached {
     let mut script = Script::new(bytes);
     let habits = script.byte();
-    let mut world = World::new(habits);
+    let mut world = World::new(habits, is_recorded(bytes));
     for _ in 0..STEPS_MAX {
         if script.is_over() {
             break;
@@ -191,7 +196,7 @@ pub(crate) struct Reached {
 
 pub(crate) fn play(bytes: &[u8]) -> Reached {
     let mut script = Script::new(bytes);
-    let mut world = World::new(script.byte());
+    let mut world = World::new(script.byte(), is_recorded(bytes));
     for _ in 0..STEPS_MAX {
         if script.is_over() {
             break;
@@ -202,12 +207,18 @@ pub(crate) fn play(bytes: &[u8]) -> Reached {
     world.end()
 }
 
+/// Whether a life is recorded and lived again: about every eighth, since that costs more than living
+/// it. All bytes decide, so that of what becomes of one input it is an eighth, too.
+fn is_recorded(bytes: &[u8]) -> bool {
+    let mix = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    (bytes.iter().fold(0x811c_9dc5, mix) >> 16).is_multiple_of(8)
+}
+
 impl World {
     /// A session that listens and has a torrent, of which all or nothing is on the disk.
-    /// Recorded by every eighth byte, since that costs more than living it.
-    fn new(habits: u8) -> Self {
+    fn new(habits: u8, is_recorded: bool) -> Self {
         let seeds = habits & 1 == 1;
-        let mut session = if habits & 0x0e == 0 {
+        let mut session = if is_recorded {
             Live::Recorded(Recorder::new(new_session()).into())
         } else {
             Live::Told(new_session().into())
@@ -234,6 +245,7 @@ impl World {
             jobs: Vec::new(),
             done: None,
             disk,
+            pause: 0,
             calls: 0,
             reached: Reached::default(),
         };
@@ -256,12 +268,18 @@ impl World {
         self.reached
     }
 
-    /// Two peers who do what is right: one has everything, one wants everything.
+    /// Two peers who do what is right: one has everything, one wants everything. Turned away, as
+    /// by a torrent that is paused, they call again after a few steps.
     fn attend(&mut self, habits: u8) {
+        self.pause = self.pause.saturating_sub(1);
         for choice in [0b0000_0111, 0b0001_0001 | habits & 2] {
-            if self.strangers.len() < 2 {
+            if self.strangers.len() < 2 && self.pause == 0 {
+                let before = self.strangers.len();
                 self.arrive(&mut Script::new(&[choice]));
                 self.drain();
+                if self.strangers.len() == before {
+                    self.pause = TURNED_AWAY;
+                }
             }
         }
         let ids: Vec<_> = self.strangers.keys().copied().collect();

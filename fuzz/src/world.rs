@@ -30,6 +30,55 @@ pub(crate) static TORRENT: LazyLock<(Bytes, Arc<Metainfo>)> = LazyLock::new(|| {
     (content.into(), Arc::new(draft.finish(&hashes).expect("a hash for each piece")))
 });
 
+/// Bytes per block.
+const BLOCK_LEN: usize = 16 * 1024;
+/// Blocks of the content; a piece is a whole number of them.
+const BLOCKS: usize = TOTAL.div_ceil(BLOCK_LEN);
+
+/// Hashing is most of what a life would cost, and nearly always of the same bytes: the states of
+/// SHA-1 before and after each true block of a piece.
+static HASHED: LazyLock<Vec<(HashState, HashState)>> = LazyLock::new(|| {
+    let mut state = HashState::new(HashAlgorithm::Sha1);
+    let hashed = (0..BLOCKS).map(|block| {
+        if (block * BLOCK_LEN).is_multiple_of(PIECE_LEN) {
+            state = HashState::new(HashAlgorithm::Sha1);
+        }
+        let before = state.clone();
+        state.update(true_block(block));
+        (before, state.clone())
+    });
+    hashed.collect()
+});
+
+/// What a disk holds where nothing was written.
+static HOLE: LazyLock<Bytes> = LazyLock::new(|| vec![0; BLOCK_LEN].into());
+
+fn block_range(block: usize) -> std::ops::Range<usize> {
+    block * BLOCK_LEN..((block + 1) * BLOCK_LEN).min(TOTAL)
+}
+
+fn true_block(block: usize) -> &'static [u8] {
+    &TORRENT.0[block_range(block)]
+}
+
+/// Hashes `data`: true blocks after what comes before them in their piece are known, anything else
+/// is hashed indeed.
+fn hash(state: &mut HashState, mut data: &[u8]) {
+    'next: while !data.is_empty() {
+        for (block, (before, after)) in HASHED.iter().enumerate() {
+            if before == state
+                && let Some(rest) = data.strip_prefix(true_block(block))
+            {
+                (*state, data) = (after.clone(), rest);
+                continue 'next;
+            }
+        }
+        let (here, rest) = data.split_at(data.len().min(BLOCK_LEN));
+        state.update(here);
+        data = rest;
+    }
+}
+
 /// Where a piece lies in the content.
 pub(crate) fn range_of(piece: usize) -> std::ops::Range<usize> {
     piece * PIECE_LEN..((piece + 1) * PIECE_LEN).min(TOTAL)
@@ -60,7 +109,8 @@ impl Taken {
 /// What was written, and what of it would survive a crash.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    content: Vec<u8>,
+    /// Each block, shared as long as it is true or a hole.
+    blocks: [Bytes; BLOCKS],
     right: [bool; PIECES],
     durable: [bool; PIECES],
     /// Grows with each write, as times do.
@@ -75,7 +125,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new() -> Self {
         Self {
-            content: vec![0; TOTAL],
+            blocks: std::array::from_fn(|block| HOLE.slice(..block_range(block).len())),
             right: [false; PIECES],
             durable: [false; PIECES],
             modified: 1,
@@ -87,7 +137,7 @@ impl Disk {
 
     /// All content is there, since long ago.
     pub(crate) fn fill(&mut self) {
-        self.content = TORRENT.0.to_vec();
+        self.blocks = std::array::from_fn(|block| TORRENT.0.slice(block_range(block)));
         (self.right, self.durable, self.exists) = ([true; PIECES], [true; PIECES], true);
     }
 
@@ -127,11 +177,10 @@ impl Disk {
     pub(crate) fn run(&mut self, taken: Taken) -> (JobId, JobResult) {
         let result = match taken.job {
             Job::Read { offset, len, .. } => {
-                let start = offset as usize;
-                let end = start + len as usize;
-                assert!(len > 0 && end <= TOTAL, "a read of {len} at {offset}");
+                let (start, len) = (offset as usize, len as usize);
+                assert!(len > 0 && start + len <= TOTAL, "a read of {len} at {offset}");
                 if self.exists {
-                    Ok(JobOutput::Read(Bytes::copy_from_slice(&self.content[start..end])))
+                    Ok(JobOutput::Read(self.read(start, len)))
                 } else {
                     Err(error(JobErrorKind::NotFound))
                 }
@@ -142,12 +191,12 @@ impl Disk {
             }
             Job::Hash { mut state, source, last, .. } => {
                 match source {
-                    HashSource::Memory(chunks) => {
-                        chunks.parts().iter().for_each(|part| state.update(part));
-                    }
+                    HashSource::Memory(chunks) => match chunks.parts() {
+                        [whole] => hash(&mut state, whole),
+                        _ => hash(&mut state, &chunks.to_vec()),
+                    },
                     HashSource::Stored { offset, len } => {
-                        let start = offset as usize;
-                        state.update(&self.content[start..start + len as usize]);
+                        hash(&mut state, &self.read(offset as usize, len as usize));
                     }
                 }
                 Ok(if last { JobOutput::Digest(state.finish()) } else { JobOutput::Hashed(state) })
@@ -187,15 +236,46 @@ impl Disk {
         (taken.id, Err(error(kind)))
     }
 
-    fn write(&mut self, start: usize, data: &[u8]) {
+    fn read(&self, start: usize, len: usize) -> Bytes {
+        let (block, within) = (start / BLOCK_LEN, start % BLOCK_LEN);
+        if within + len <= self.blocks[block].len() {
+            return self.blocks[block].slice(within..within + len);
+        }
+        let mut read = Vec::with_capacity(len);
+        let mut at = start;
+        while at < start + len {
+            let (block, within) = (at / BLOCK_LEN, at % BLOCK_LEN);
+            let here = (self.blocks[block].len() - within).min(start + len - at);
+            read.extend_from_slice(&self.blocks[block][within..within + here]);
+            at += here;
+        }
+        read.into()
+    }
+
+    fn write(&mut self, start: usize, mut data: &[u8]) {
         let end = start + data.len();
         assert!(!data.is_empty() && end <= TOTAL, "a write of {} at {start}", data.len());
-        self.content[start..end].copy_from_slice(data);
+        for block in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
+            let range = block_range(block);
+            let within = start.max(range.start) - range.start;
+            let (here, rest) = data.split_at(data.len().min(range.len() - within));
+            data = rest;
+            let now = if here.len() == range.len() {
+                Bytes::copy_from_slice(here)
+            } else {
+                let mut now = self.blocks[block].to_vec();
+                now[within..within + here.len()].copy_from_slice(here);
+                now.into()
+            };
+            let is_true = now == true_block(block);
+            self.blocks[block] = if is_true { TORRENT.0.slice(range) } else { now };
+        }
         self.exists = true;
         self.modified += 1;
         for piece in start / PIECE_LEN..end.div_ceil(PIECE_LEN) {
             let range = range_of(piece);
-            self.right[piece] = self.content[range.clone()] == TORRENT.0[range];
+            let mut blocks = range.start / BLOCK_LEN..range.end.div_ceil(BLOCK_LEN);
+            self.right[piece] = blocks.all(|block| self.blocks[block] == true_block(block));
             self.durable[piece] &= self.right[piece];
         }
     }
@@ -230,4 +310,45 @@ impl Disk {
 
 fn error(kind: JobErrorKind) -> JobError {
     JobError { kind, detail: "as the script says".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_hash_is_the_real_one() {
+        let wrong: Vec<u8> = TORRENT.0.iter().map(|byte| byte ^ 1).collect();
+        for content in [&TORRENT.0[..], &wrong] {
+            for cut in [1, 100, BLOCK_LEN, BLOCK_LEN + 1, PIECE_LEN, TOTAL] {
+                for piece in 0..PIECES {
+                    let mut state = HashState::new(HashAlgorithm::Sha1);
+                    for part in content[range_of(piece)].chunks(cut) {
+                        hash(&mut state, part);
+                    }
+                    assert_eq!(state.finish().as_bytes(), sha1(&content[range_of(piece)]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_disk_holds_what_was_written() {
+        let mut disk = Disk::new();
+        let mut model = vec![0; TOTAL];
+        for (start, len) in [(0, TOTAL), (5, 1), (BLOCK_LEN - 3, 7), (PIECE_LEN, BLOCK_LEN)] {
+            for wrong in [1, 0] {
+                let data: Vec<u8> =
+                    TORRENT.0[start..start + len].iter().map(|byte| byte ^ wrong).collect();
+                disk.write(start, &data);
+                model[start..start + len].copy_from_slice(&data);
+                assert_eq!(disk.read(0, TOTAL), model);
+                assert_eq!(disk.read(start, len), data);
+                for piece in 0..PIECES {
+                    let right = model[range_of(piece)] == TORRENT.0[range_of(piece)];
+                    assert_eq!(disk.right[piece], right, "piece {piece}");
+                }
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@
 
 pub mod actors;
 pub mod content;
+mod fixed;
 pub mod flow;
 pub mod net;
 pub mod run;

@@ -2,10 +2,11 @@
 //! the n-th job of each kind.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use teem_core::session::Config;
 use teem_core::time::Duration;
-use teem_sim::net::{Access, Fidelity, Logged};
+use teem_sim::net::{Access, Fidelity, Logged, Skew};
 use teem_sim::run::{
     Choking, Family, Fault, HostPlan, Leaves, Observer, PickOrder, Plan, Preload, Role, run,
 };
@@ -23,6 +24,7 @@ fn host(preload: Preload) -> HostPlan {
         leaves: Leaves::Never,
         preload,
         disk: Profile::SSD,
+        clock: Skew::NONE,
         config: Config::default(),
         order: PickOrder::RarestFirst,
         choking: Choking::Default,
@@ -39,6 +41,7 @@ fn plan() -> Plan {
         fidelity: Fidelity::Flow,
         between: Duration::from_millis(10),
         distances: Vec::new(),
+        curves: Vec::new(),
         content_len: 2_000_000,
         piece_len: 64 << 10,
         hosts,
@@ -58,10 +61,11 @@ fn plan() -> Plan {
 struct Times(Vec<Nanos>);
 
 impl Observer for Times {
-    fn on_logged(&mut self, logged: &Logged) {
+    fn on_logged(&mut self, logged: &Logged) -> ControlFlow<()> {
         if logged.host == VICTIM {
             self.0.push(logged.at);
         }
+        ControlFlow::Continue(())
     }
 }
 

@@ -128,8 +128,8 @@ impl From<Fidelity> for scenario::Fidelity {
 
 /// Run a scenario once more and tell what happens, a line for each thing that a machine is told.
 ///
-/// Time in seconds, the host, what it was told. The command goes on to the end of the run to tell
-/// how it ended; --until and --host only say what is printed.
+/// Time in seconds, the host, what it was told. Without --until the run goes on to its end, and the
+/// exit code says how that was.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// File, or name of a scenario that comes with the program.
@@ -142,7 +142,7 @@ pub(crate) struct Replay {
     #[command(flatten)]
     pub(crate) how: How,
 
-    /// Tell what happens before this time.
+    /// Tell what happens before this time, and end the run there.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) until: Option<u64>,
 
@@ -191,9 +191,11 @@ pub(crate) enum SuiteCommand {
     Long(Long),
 }
 
-/// Every scenario at its full size, with all its seeds: hours of work.
+/// Every scenario and experiment at its full size, with all its seeds: hours of work.
 ///
-/// Each case is a scenario and a seed. Cases can be spread over machines (--shard), and a sample of
+/// Each case is a scenario and a seed, or an experiment whose outcome is known from theory or from
+/// measurement, held to it. Experiments are there in a small size, too; a sample has only that.
+/// Cases can be spread over machines (--shard), and a sample of
 /// them can be taken (--share). Exit code 0: all cases that were run or resumed are as they must be.
 #[derive(Debug, Args)]
 pub(crate) struct Long {
@@ -211,7 +213,8 @@ pub(crate) struct Long {
     #[arg(long, value_name = "HEX", default_value = "", requires = "share")]
     pub(crate) salt: String,
 
-    /// Run only cases whose name is or begins with this. Can be repeated.
+    /// Run only cases whose name is or begins with this, or the one with this key, such as
+    /// faults#17. Can be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Vec<String>,
 

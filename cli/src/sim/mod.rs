@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod suite;
 mod trace;
+mod truth;
 
 use std::path::Path;
 

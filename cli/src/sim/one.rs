@@ -74,7 +74,7 @@ pub(super) fn run(
     Done { summary, must_fail, swarm: how.swarm, again: again(name, seed, how) }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
@@ -98,7 +98,7 @@ fn again(name: &str, seed: u64, how: How) -> String {
 
 /// The most memory that this process had at a time since [`forget_peak`], as far as the system
 /// tells; else zero.
-fn peak_rss_bytes() -> u64 {
+pub(super) fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));

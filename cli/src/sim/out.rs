@@ -75,6 +75,7 @@ impl JsonOut {
 pub(super) fn tell(what: &str, done: &Done, all: bool) {
     let summary = &done.summary;
     let verdict = match (summary.failed, done.must_fail) {
+        (false, _) if summary.stopped => "stopped, ok so far",
         (false, false) => "ok    ",
         (true, false) => "FAILED",
         (true, true) => "failed, as it must",
@@ -89,7 +90,7 @@ pub(super) fn tell(what: &str, done: &Done, all: bool) {
         count(summary.events),
         if summary.digest.is_empty() { "no digest" } else { &summary.digest },
     ));
-    if all || !done.is_right() {
+    if all || summary.failed || !done.is_right() {
         for failure in &summary.failures {
             report::hint(&format!("    {failure}"));
         }

@@ -1,6 +1,7 @@
 //! `teem sim replay`: a run once more, told line by line.
 
 use std::io::{BufWriter, Stdout, Write};
+use std::ops::ControlFlow;
 
 use teem_sim::net::Logged;
 use teem_sim::run::Observer;
@@ -44,12 +45,15 @@ struct Teller<'a> {
 }
 
 impl Observer for Teller<'_> {
-    fn on_logged(&mut self, logged: &Logged) {
-        let wanted = self.hosts.is_empty() || self.hosts.contains(&logged.host);
-        if self.gone || !wanted || logged.at.0 >= self.until {
-            return;
+    /// Goes on to the end if nobody said until when, to tell how it ends.
+    fn on_logged(&mut self, logged: &Logged) -> ControlFlow<()> {
+        if self.gone || logged.at.0 >= self.until {
+            return ControlFlow::Break(());
         }
-        let line = format!("{:>14}  host {:<4} {}", time(logged.at.0), logged.host, logged.what);
-        self.gone = writeln!(self.to, "{line}").is_err();
+        if self.hosts.is_empty() || self.hosts.contains(&logged.host) {
+            let Logged { at, host, what, .. } = logged;
+            self.gone = writeln!(self.to, "{:>14}  host {host:<4} {what}", time(at.0)).is_err();
+        }
+        ControlFlow::Continue(())
     }
 }

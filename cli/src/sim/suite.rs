@@ -1,9 +1,10 @@
-//! `teem suite long`: every scenario at full size, with all its seeds.
+//! `teem suite long`: every scenario and every experiment at full size, with all its seeds.
 //!
-//! A case is an entry of [`CASES`] and a seed, and goes by a key such as `faults-swarm#17`. Which
+//! A case is one of [`cases`] and a seed, and goes by a key such as `faults-swarm#17`. Which
 //! part of a sweep and which sample a case is in follows from its key alone, so that results of
 //! parts, of several machines or of an interrupted run, are put together by concatenation.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -13,10 +14,11 @@ use serde_json::{Value, json};
 use teem_core::hash::sha1;
 use teem_io::clock::Clock;
 use teem_sim::scenario::bundled;
+use teem_sim::truth::experiments::{EXPERIMENTS, Experiment, Size};
 
 use super::args::{How, Long, Shard, Suite, SuiteCommand};
-use super::one::{self, Done};
 use super::out::{self, JsonOut};
+use super::{one, truth};
 use crate::failure::Failure;
 use crate::{Outcome, report};
 
@@ -25,6 +27,8 @@ use crate::{Outcome, report};
 enum Case {
     /// A bundled scenario.
     Scenario { name: &'static str, scenario: &'static str, swarm: bool, seeds: u64 },
+    /// Ground truth, held to its gates.
+    Truth { experiment: &'static Experiment, size: Size },
 }
 
 const fn sweep(name: &'static str, seeds: u64) -> Case {
@@ -35,8 +39,8 @@ const fn swarm(name: &'static str, scenario: &'static str, seeds: u64) -> Case {
     Case::Scenario { name, scenario, swarm: true, seeds }
 }
 
-/// The long suite.
-const CASES: &[Case] = &[
+/// The scenarios of the long suite.
+const SCENARIOS: &[Case] = &[
     sweep("canary", 10),
     sweep("flash-crowd-100", 30),
     sweep("flash-crowd-1k", 5),
@@ -52,31 +56,94 @@ const CASES: &[Case] = &[
     swarm("faults-message-swarm", "faults-message", 200),
 ];
 
+/// The long suite: the scenarios, and each experiment at both sizes.
+fn cases() -> impl Iterator<Item = Case> {
+    let sizes = |experiment| [Size::Full, Size::Small].map(|size| Case::Truth { experiment, size });
+    SCENARIOS.iter().copied().chain(EXPERIMENTS.iter().flat_map(sizes))
+}
+
 impl Case {
-    const fn name(&self) -> &'static str {
+    fn name(&self) -> Cow<'static, str> {
         match self {
-            Self::Scenario { name, .. } => name,
+            Self::Scenario { name, .. } => (*name).into(),
+            Self::Truth { experiment, size: Size::Full } => experiment.name.into(),
+            Self::Truth { experiment, size: Size::Small } => {
+                format!("{}-small", experiment.name).into()
+            }
         }
     }
 
     const fn seeds(&self) -> u64 {
         match self {
             Self::Scenario { seeds, .. } => *seeds,
+            Self::Truth { experiment, .. } => experiment.seeds,
         }
     }
 
-    /// Whether a sample may hold it: the largest takes longer than all else together.
+    /// Whether a sample may hold it: the largest takes longer than all else together, and of an
+    /// experiment the small size is sampled in place of the full one.
     fn is_sampled(&self) -> bool {
-        self.name() != "flash-crowd-10k"
+        match self {
+            Self::Scenario { name, .. } => *name != "flash-crowd-10k",
+            Self::Truth { size, .. } => *size == Size::Small,
+        }
     }
 
-    fn run(&self, seed: u64) -> Done {
+    fn run(&self, seed: u64, key: &str) -> Done {
         match self {
             Self::Scenario { scenario, swarm, .. } => {
                 let how = How { swarm: *swarm, ..How::default() };
                 let loaded = bundled(scenario).expect("cases are of bundled scenarios");
-                one::run(&loaded, scenario, seed, how, None)
+                Done::Scenario(one::run(&loaded, scenario, seed, how, None).into())
             }
+            Self::Truth { experiment, size } => {
+                Done::Truth(truth::run(experiment, *size, seed, key))
+            }
+        }
+    }
+}
+
+/// A case that is over.
+#[derive(Debug)]
+enum Done {
+    Scenario(Box<one::Done>),
+    Truth(truth::Done),
+}
+
+impl Done {
+    fn is_right(&self) -> bool {
+        match self {
+            Self::Scenario(done) => done.is_right(),
+            Self::Truth(done) => done.is_right(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Scenario(done) => done.json(),
+            Self::Truth(done) => done.json(),
+        }
+    }
+
+    fn tell(&self, what: &str) {
+        match self {
+            Self::Scenario(done) => out::tell(what, done, false),
+            Self::Truth(done) => done.tell(what),
+        }
+    }
+
+    /// The multiple of the bound, where there is one, and the time that it took.
+    fn over_and_wall(&self) -> (f64, f64) {
+        match self {
+            Self::Scenario(done) => (done.summary.over_bound, done.summary.wall_s),
+            Self::Truth(done) => (0.0, done.wall_s),
+        }
+    }
+
+    fn again(self) -> String {
+        match self {
+            Self::Scenario(done) => done.again,
+            Self::Truth(done) => done.again,
         }
     }
 }
@@ -89,12 +156,19 @@ struct Unit {
     key: String,
 }
 
+impl Unit {
+    /// Whether this is its key, or its name begins so.
+    fn is_called(&self, wanted: &str) -> bool {
+        self.key == wanted || self.case.name().starts_with(wanted)
+    }
+}
+
 /// All of them, in order.
 fn units() -> impl Iterator<Item = Unit> {
-    CASES.iter().flat_map(|case| {
-        (0..case.seeds()).map(|seed| {
+    cases().flat_map(|case| {
+        (0..case.seeds()).map(move |seed| {
             let key = format!("{}#{seed}", case.name());
-            Unit { case: *case, seed, key }
+            Unit { case, seed, key }
         })
     })
 }
@@ -118,15 +192,14 @@ pub(crate) fn run(suite: &Suite) -> Outcome {
 
 fn run_long(long: &Long) -> Outcome {
     for name in &long.only {
-        if !CASES.iter().any(|case| case.name().starts_with(name.as_str())) {
-            let names: Vec<_> = CASES.iter().map(Case::name).collect();
+        if !units().any(|unit| unit.is_called(name)) {
+            let names: Vec<_> = cases().map(|case| case.name()).collect();
             let names = names.join(", ");
             return Err(Failure::Input(format!("--only {name}: there are {names}")));
         }
     }
     let chosen = units().filter(|unit| {
-        let name = unit.case.name();
-        (long.only.is_empty() || long.only.iter().any(|only| name.starts_with(only.as_str())))
+        (long.only.is_empty() || long.only.iter().any(|only| unit.is_called(only)))
             && long.shard.is_none_or(|shard| shard.has(number("shard", &unit.key)))
             && long.share.is_none_or(|share| {
                 unit.case.is_sampled() && is_in_share(share, &long.salt, &unit.key)
@@ -154,7 +227,7 @@ fn run_long(long: &Long) -> Outcome {
 
     let clock = Clock::new();
     let start = clock.now();
-    let mut tally: BTreeMap<&'static str, Tally> = BTreeMap::new();
+    let mut tally: BTreeMap<Cow<'static, str>, Tally> = BTreeMap::new();
     let mut wrong: Vec<String> = Vec::new();
     for unit in &chosen {
         let Some(Held { is_right, again }) = held.get(&unit.key) else { continue };
@@ -167,19 +240,19 @@ fn run_long(long: &Long) -> Outcome {
     one::in_order(
         &left,
         long.jobs,
-        |unit| unit.case.run(unit.seed),
+        |unit| unit.case.run(unit.seed, &unit.key),
         |unit, done| {
             told += 1;
-            out::tell(&format!("{told}/{} {}", left.len(), unit.key), &done, false);
+            done.tell(&format!("{told}/{} {}", left.len(), unit.key));
             let mut value = json!({ "case": unit.key, "ok": done.is_right() });
             if let (Value::Object(all), Value::Object(members)) = (&mut value, done.json()) {
                 all.extend(members);
             }
             out.write("case", value)?;
-            let (over, wall) = (done.summary.over_bound, done.summary.wall_s);
+            let (over, wall) = done.over_and_wall();
             tally.entry(unit.case.name()).or_default().count(done.is_right(), over, wall);
             if !done.is_right() {
-                wrong.push(done.again);
+                wrong.push(done.again());
             }
             Ok(())
         },
@@ -221,7 +294,7 @@ impl Tally {
     }
 }
 
-fn tell(tally: &BTreeMap<&'static str, Tally>, wall_s: f64) {
+fn tell(tally: &BTreeMap<Cow<'static, str>, Tally>, wall_s: f64) {
     report::line(&format!(
         "{:<22} {:>5} {:>6}  {:>10}  {:>13}",
         "case", "runs", "failed", "wall time", "over bound"
@@ -271,10 +344,29 @@ mod tests {
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), all);
-        for case in CASES {
-            let Case::Scenario { scenario, .. } = case;
+        for case in SCENARIOS {
+            let Case::Scenario { scenario, .. } = case else { panic!("{case:?}") };
             assert!(bundled(scenario).is_some(), "{scenario}");
         }
+    }
+
+    #[test]
+    fn of_an_experiment_the_full_size_is_never_sampled_and_the_small_one_is() {
+        let truths: Vec<Case> = cases().filter(|case| matches!(case, Case::Truth { .. })).collect();
+        assert_eq!(truths.len(), 2 * EXPERIMENTS.len());
+        let (sampled, others): (Vec<Case>, Vec<Case>) =
+            truths.iter().partition(|case| case.is_sampled());
+        assert_eq!(sampled.len(), others.len());
+        assert!(sampled.iter().all(|case| case.name().ends_with("-small")));
+    }
+
+    #[test]
+    fn a_key_stands_for_one_case_and_a_name_for_all_that_begin_so() {
+        let called = |wanted: &str| units().filter(|unit| unit.is_called(wanted)).count();
+        assert_eq!(called("faults#1"), 1);
+        assert_eq!(called("crowd-turns-small#0"), 1);
+        assert_eq!(called("crowd-turns"), 6);
+        assert_eq!(called("none"), 0);
     }
 
     #[test]

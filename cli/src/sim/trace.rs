@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use teem_sim::net::Logged;
@@ -59,11 +60,13 @@ impl TraceOut {
 }
 
 impl Observer for TraceOut {
-    fn on_logged(&mut self, logged: &Logged) {
-        if self.error.is_none() {
-            let Logged { number, at, host, what, digest } = logged;
-            let written = writeln!(self.file, "{number} {} {host} {digest:016x} {what}", at.0);
-            self.error = written.err();
+    fn on_logged(&mut self, logged: &Logged) -> ControlFlow<()> {
+        let Logged { number, at, host, what, digest } = logged;
+        let written = writeln!(self.file, "{number} {} {host} {digest:016x} {what}", at.0);
+        self.error = written.err();
+        match self.error {
+            None => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The addresses of a swarm that we know of, and when to try them.
 //!
 //! New addresses are tried in the order in which they came, those of each [`Origin`] in turn: a
-//! tracker that names thousands neither delays nor displaces what the embedder names. One that failed is tried again after a
-//! pause that doubles with each failure, and given up after [`FAILURES_MAX`]. A banned address is
+//! tracker that names thousands neither delays nor displaces what the embedder names. One that
+//! failed is tried again after a pause that doubles with each failure, and given up after
+//! [`FAILURES_MAX`]. One that we have talked to takes turns with the new ones when its pause is
+//! over, so that those thousands do not keep us from the peers that are there. A banned address is
 //! remembered and never tried or accepted.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,13 +44,18 @@ pub(crate) struct Known {
     fresh: [VecDeque<SocketAddr>; 2],
     /// Whose turn it is: the place of an origin in `fresh`.
     turn: usize,
-    later: BTreeSet<(Instant, SocketAddr)>,
+    /// Those that wait, and then those of them that we have talked to.
+    later: [BTreeSet<(Instant, SocketAddr)>; 2],
+    /// It is the turn of one that we have talked to.
+    revisits: bool,
     banned: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     failures: u8,
+    /// We have talked to it.
+    proven: bool,
     place: Place,
 }
 
@@ -80,7 +87,7 @@ impl Known {
             let Some(last) = last else { return false };
             self.addresses.remove(&last);
         }
-        self.addresses.insert(address, Entry { failures: 0, place: Place::Fresh });
+        self.addresses.insert(address, Entry { failures: 0, proven: false, place: Place::Fresh });
         self.fresh[from as usize].push_back(address);
         true
     }
@@ -101,15 +108,21 @@ impl Known {
 
     /// The next address to try, which is then in use.
     pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
-        let address = if let Some(address) = self.next_fresh() {
+        let [unproven, proven] = &self.later;
+        let due = |later: &BTreeSet<(Instant, SocketAddr)>| {
+            later.first().is_some_and(|(at, _)| *at <= now)
+        };
+        let (again, revisit) = (due(unproven), due(proven));
+        let address = if revisit && (self.revisits || !self.has_fresh()) {
+            self.revisits = false;
+            self.later[1].pop_first()?.1
+        } else if let Some(address) = self.next_fresh() {
+            self.revisits = true;
             address
+        } else if again {
+            self.later[0].pop_first()?.1
         } else {
-            let (at, address) = *self.later.first()?;
-            if at > now {
-                return None;
-            }
-            self.later.pop_first();
-            address
+            return None;
         };
         let entry = self.addresses.get_mut(&address).expect("queued addresses are known");
         entry.place = Place::InUse;
@@ -121,7 +134,7 @@ impl Known {
         if self.has_fresh() {
             return Some(now);
         }
-        self.later.first().map(|(at, _)| *at)
+        self.later.iter().filter_map(|later| Some(later.first()?.0)).min()
     }
 
     /// An attempt failed.
@@ -138,7 +151,7 @@ impl Known {
         }
         let at = now + RETRY_AFTER * (1 << entry.failures);
         entry.place = Place::Later(at);
-        self.later.insert((at, address));
+        self.later[usize::from(entry.proven)].insert((at, address));
     }
 
     /// A connection ended that had come to something.
@@ -147,8 +160,8 @@ impl Known {
         let Some(entry) = self.addresses.get_mut(&address) else { return };
         if entry.place == Place::InUse {
             let at = now + REVISIT_AFTER;
-            *entry = Entry { failures: 0, place: Place::Later(at) };
-            self.later.insert((at, address));
+            *entry = Entry { failures: 0, proven: true, place: Place::Later(at) };
+            self.later[1].insert((at, address));
         }
     }
 
@@ -173,7 +186,7 @@ impl Known {
                     self.fresh.iter_mut().for_each(|fresh| fresh.retain(|it| *it != address));
                 }
                 Place::Later(at) => {
-                    self.later.remove(&(at, address));
+                    self.later[usize::from(entry.proven)].remove(&(at, address));
                 }
                 Place::InUse => {}
             }
@@ -186,7 +199,7 @@ impl Known {
         let theirs = |address: &SocketAddr| address.ip() == ip;
         self.addresses.retain(|address, _| !theirs(address));
         self.fresh.iter_mut().for_each(|fresh| fresh.retain(|address| !theirs(address)));
-        self.later.retain(|(_, address)| !theirs(address));
+        self.later.iter_mut().for_each(|later| later.retain(|(_, address)| !theirs(address)));
         if self.banned.len() >= BANNED_MAX {
             self.banned.pop_first();
         }
@@ -203,7 +216,7 @@ impl Known {
 
     /// Whether [`next`](Self::next) may ever have one again.
     pub(crate) fn has_candidates(&self) -> bool {
-        self.has_fresh() || !self.later.is_empty()
+        self.has_fresh() || self.later.iter().any(|later| !later.is_empty())
     }
 
     fn has_fresh(&self) -> bool {
@@ -252,6 +265,35 @@ mod tests {
         assert_eq!(known.len(), KNOWN_MAX);
         let first: Vec<_> = (0..4).filter_map(|_| known.next(at(0))).collect();
         assert_eq!(first, [address(1), many(0), address(2), many(1)]);
+    }
+
+    #[test]
+    fn thousands_that_were_never_tried_do_not_keep_us_from_those_we_talked_to() {
+        let mut known = Known::default();
+        for last in [1, 2] {
+            known.add(address(last), Origin::Embedder);
+            assert_eq!(known.next(at(0)), Some(address(last)));
+        }
+        for number in 0..1_000_u16 {
+            let [high, low] = number.to_be_bytes();
+            known.add(SocketAddr::from(([198, 18, high, low], 1000)), Origin::Tracker);
+        }
+        for last in [1, 2] {
+            known.ended(address(last), at(0));
+        }
+        // Others that failed before wait, too, and longer than these.
+        let failed: Vec<_> = (0..100).filter_map(|_| known.next(at(1))).collect();
+        for address in &failed {
+            known.failed(*address, at(1));
+        }
+        assert!(!failed.contains(&address(1)) && !failed.contains(&address(2)));
+        let then = at(1) + REVISIT_AFTER;
+        let next: Vec<_> = (0..4).filter_map(|_| known.next(then)).collect();
+        assert!(next.contains(&address(1)) && next.contains(&address(2)), "{next:?}");
+        assert_eq!(known.next_at(then), Some(then), "the others have their turn");
+        // Such a one that is not there any more is tried again as others are.
+        known.failed(address(1), then);
+        assert!((0..900).filter_map(|_| known.next(then)).all(|next| next != address(1)));
     }
 
     #[test]

@@ -217,8 +217,9 @@ impl Ledger {
         let key = (now.info_hash, now.peer_id);
         let before = self.runs.get(&key).copied();
         let mut broken = Vec::new();
-        let fresh =
-            Run { last: now, started_complete: now.left == 0, completed: false, stopped: false };
+        // One whose first announce was held up may have become complete meanwhile.
+        let started_complete = now.left == 0 && now.downloaded == 0;
+        let fresh = Run { last: now, started_complete, completed: false, stopped: false };
         let mut run = match (before, now.event) {
             (None, AnnounceEvent::Started) => fresh,
             (Some(run), AnnounceEvent::Started) if run.stopped => fresh,

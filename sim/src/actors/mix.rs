@@ -12,14 +12,15 @@ const WHOLE_PPM: u32 = 1_000_000;
 
 /// A part of a [`Mix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct Share<K = Kind> {
     /// How many, in millionths of the crowd.
     pub ppm: u32,
     /// Of which kind.
-    pub kind: Kind,
+    pub kind: K,
 }
 
-/// Shares of a crowd, none twice, together at most all of it.
+/// Shares of a crowd, none twice, together at most all of it: of attackers among peers, or of
+/// anything else that goes by names.
 ///
 /// Written as percentages with up to four decimals and names of kinds, separated by commas. The
 /// empty string is a mix of nobody.
@@ -35,9 +36,15 @@ pub struct Share {
 /// assert_eq!(crowd.iter().filter(|one| one.is_none()).count(), 34);
 /// # Ok::<(), teem_sim::actors::MixError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mix {
-    shares: Vec<Share>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mix<K = Kind> {
+    shares: Vec<Share<K>>,
+}
+
+impl<K> Default for Mix<K> {
+    fn default() -> Self {
+        Self { shares: Vec::new() }
+    }
 }
 
 /// Why a text is not a mix. Each names the part in question.
@@ -60,7 +67,7 @@ pub enum MixError {
     #[error("\"{0}\" is more than 100 %")]
     TooMany(String),
     /// Nobody goes by that name.
-    #[error("\"{part}\": there is no attacker called \"{name}\"")]
+    #[error("\"{part}\": nothing here is called \"{name}\"")]
     UnknownKind {
         /// The part.
         part: String,
@@ -69,15 +76,15 @@ pub enum MixError {
     },
     /// A kind that was there before.
     #[error("\"{0}\" comes twice")]
-    Twice(Kind),
+    Twice(String),
     /// All parts together are more than everybody.
     #[error("with \"{0}\" the mix is more than 100 %")]
     SumTooLarge(String),
 }
 
-impl Mix {
+impl<K: Copy> Mix<K> {
     /// Its parts, in the order in which they were written.
-    pub fn shares(&self) -> &[Share] {
+    pub fn shares(&self) -> &[Share<K>] {
         &self.shares
     }
 
@@ -86,11 +93,11 @@ impl Mix {
     /// Each share gets its whole number of hosts, and what is left over goes to the largest
     /// remainders (among equals to the earlier share, the honest last). Which hosts they are, the
     /// draw decides, and nothing else.
-    pub fn assign(&self, hosts: usize, rng: &mut Rng) -> Vec<Option<Kind>> {
+    pub fn assign(&self, hosts: usize, rng: &mut Rng) -> Vec<Option<K>> {
         let attackers: u32 = self.shares.iter().map(|share| share.ppm).sum();
         let honest = (WHOLE_PPM - attackers, None);
         let shares = self.shares.iter().map(|share| (share.ppm, Some(share.kind)));
-        let mut seats: Vec<(u64, u64, Option<Kind>)> = shares
+        let mut seats: Vec<(u64, u64, Option<K>)> = shares
             .chain([honest])
             .map(|(ppm, kind)| {
                 let exact = hosts as u64 * u64::from(ppm);
@@ -113,7 +120,7 @@ impl Mix {
     }
 }
 
-impl FromStr for Mix {
+impl<K: FromStr + PartialEq> FromStr for Mix<K> {
     type Err = MixError;
 
     fn from_str(text: &str) -> Result<Self, MixError> {
@@ -138,7 +145,7 @@ impl FromStr for Mix {
                 return Err(MixError::UnknownKind { part: whole(), name: name.to_owned() });
             };
             if mix.shares.iter().any(|share| share.kind == kind) {
-                return Err(MixError::Twice(kind));
+                return Err(MixError::Twice(name.to_owned()));
             }
             sum += ppm;
             if sum > WHOLE_PPM {
@@ -162,7 +169,7 @@ fn ppm(percent: &str) -> Option<u32> {
     whole.checked_mul(10_000)?.checked_add(decimals)
 }
 
-impl fmt::Display for Mix {
+impl<K: fmt::Display> fmt::Display for Mix<K> {
     /// As it can be read again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, Share { ppm, kind }) in self.shares.iter().enumerate() {
@@ -182,6 +189,7 @@ impl fmt::Display for Mix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actors::Lie;
     use teem_core::rng::Seed;
 
     fn rng() -> Rng {
@@ -199,7 +207,12 @@ mod tests {
         assert_eq!(mix.shares(), shares.map(|(ppm, kind)| Share { ppm, kind }));
         assert_eq!(mix.to_string(), "10 % poisoner, 0.25 % slow-loris");
         assert_eq!(mix.to_string().parse(), Ok(mix));
-        assert_eq!(" ".parse(), Ok(Mix::default()));
+        assert_eq!(" ".parse(), Ok(Mix::<Kind>::default()));
+        let lies: Mix<Lie> = "50 % many-peers".parse().expect("a mix of lies");
+        assert_eq!(
+            lies.assign(2, &mut rng()).iter().flatten().collect::<Vec<_>>(),
+            [&Lie::ManyPeers]
+        );
     }
 
     #[test]
@@ -215,7 +228,7 @@ mod tests {
             ("9999999 % poisoner", MixError::NotANumber(text("9999999 % poisoner"))),
             ("101 % poisoner", MixError::TooMany(text("101 % poisoner"))),
             ("1 % silent, 5 % nobody", unknown),
-            ("1 % silent, 2 % silent", MixError::Twice(Kind::Silent)),
+            ("1 % silent, 2 % silent", MixError::Twice(text("silent"))),
             ("60 % silent, 41 % poisoner", MixError::SumTooLarge(text("41 % poisoner"))),
         ];
         for (mix, error) in cases {

@@ -44,11 +44,12 @@ impl<M: Machine> Net<M> {
     /// Takes what a machine has to send on a socket.
     pub(super) fn transmit(&mut self, host: HostId, socket: SocketId) {
         let Some(from) = self.hosts[host].sockets.get(socket) else { return };
+        let now = self.local(host);
         loop {
             self.buf.clear();
             let limit = TransmitLimit::ONE;
             let Some(machine) = &mut self.hosts[host].machine else { return };
-            let transmit = machine.poll_transmit(self.instant, socket, limit, &mut self.buf);
+            let transmit = machine.poll_transmit(now, socket, limit, &mut self.buf);
             let Some(transmit) = transmit else { return };
             self.counters.datagrams += 1;
             let bytes = Bytes::copy_from_slice(&self.buf);

@@ -6,6 +6,7 @@ use teem_core::machine::{Input, Machine, SocketInput, StreamError, StreamInput};
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, What};
+use super::clock::{Clocks, Skew};
 use super::link::Access;
 use super::pipe::Mark;
 use super::{HostId, Net, Stuck, jobs};
@@ -60,12 +61,40 @@ impl<M: Machine> Net<M> {
         }
         self.hosts[id].timer_at = Nanos::NEVER;
         self.hosts[id].job_at = Nanos::NEVER;
+        if self.hosts[id].clocks.is_some() {
+            // They may have been set meanwhile.
+            self.tell_wall(id);
+        }
         for (connection, side) in self.streams_of(id) {
             self.deliver(connection, side);
             self.send(connection, side);
         }
         self.touch(id);
         self.complete_jobs(id)
+    }
+
+    /// A host's clocks are this wrong from now on. Its machine is told what the clock on the wall
+    /// says. The monotonic clock goes on from where it is, unless this is the first time and
+    /// nothing runs there: then it is set, too.
+    pub fn set_clock(&mut self, id: HostId, skew: Skew) {
+        let host = &mut self.hosts[id];
+        match &mut host.clocks {
+            None if host.machine.is_none() => {
+                host.clocks = Some(Clocks::new(self.now, skew).into());
+            }
+            clocks => {
+                let right = || Clocks::new(self.now, Skew::NONE).into();
+                clocks.get_or_insert_with(right).set(self.now, skew);
+            }
+        }
+        if !self.hosts[id].paused {
+            self.tell_wall(id);
+        }
+    }
+
+    fn tell_wall(&mut self, id: HostId) {
+        let wall = self.wall(id);
+        self.input(id, Input::WallClock(wall));
     }
 
     /// A host gets another address. Its own connections are reset; the other ends are not told, and

@@ -7,32 +7,7 @@ use teem_core::rng::{Rng, Seed};
 use teem_core::time::Duration;
 
 use super::HostId;
-
-/// How long something takes: drawn anew for each connection and each datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spread {
-    /// Always the same.
-    Constant(Duration),
-    /// Evenly from the first to the second.
-    Uniform(Duration, Duration),
-}
-
-impl Spread {
-    /// Nothing.
-    pub const ZERO: Self = Self::Constant(Duration::ZERO);
-
-    /// Draws one, in nanoseconds.
-    pub fn draw(&self, rng: &mut Rng) -> Duration {
-        match *self {
-            Self::Constant(always) => always,
-            Self::Uniform(least, most) => {
-                let width = most.saturating_sub(least).as_nanos();
-                let drawn = (u128::from(rng.next_u64()) * (width + 1)) >> 64;
-                least + Duration::from_nanos(drawn as u64)
-            }
-        }
-    }
-}
+use super::spread::{Curve, CurveId, Spread};
 
 /// How a host is attached to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +53,20 @@ pub struct Topology {
     /// Further distances, by the smaller and the larger region.
     distances: Vec<((u16, u16), Duration)>,
     cuts: Vec<(u64, u64)>,
+    curves: Vec<Curve>,
     attached: Vec<(Access, Rng)>,
 }
 
 impl Topology {
     pub(super) fn new(seed: Seed, between: Duration) -> Self {
-        Self { seed, between, distances: Vec::new(), cuts: Vec::new(), attached: Vec::new() }
+        Self {
+            seed,
+            between,
+            distances: Vec::new(),
+            cuts: Vec::new(),
+            curves: Vec::new(),
+            attached: Vec::new(),
+        }
     }
 
     pub(super) fn attach(&mut self, access: Access) {
@@ -98,6 +81,16 @@ impl Topology {
 
     pub(super) fn access_mut(&mut self, host: HostId) -> &mut Access {
         &mut self.attached[host].0
+    }
+
+    /// A measured distribution, for [`Spread::Empirical`] of any host of this network.
+    ///
+    /// # Panics
+    /// With more than 65,536 of them.
+    pub fn add_curve(&mut self, curve: Curve) -> CurveId {
+        let id = u16::try_from(self.curves.len()).expect("not so many measurements");
+        self.curves.push(curve);
+        CurveId(id)
     }
 
     /// How far apart two regions are, one way, on top of what lies between all hosts. Within a
@@ -136,7 +129,8 @@ impl Topology {
         let (there, region) = (self.access(to).latency, self.access(to).region);
         let (access, rng) = &mut self.attached[from];
         let pair = (access.region.min(region), access.region.max(region));
-        let delay = self.between + access.latency.draw(rng) + there.draw(rng);
+        let delay =
+            self.between + access.latency.draw(rng, &self.curves) + there.draw(rng, &self.curves);
         match self.distances.binary_search_by_key(&pair, |(pair, _)| *pair) {
             Ok(at) => delay + self.distances[at].1,
             Err(_) => delay,
@@ -242,21 +236,5 @@ mod tests {
         // Within 99.9 % of a binomial distribution.
         let sigma = (100_000.0 * 0.0396 * 0.9604_f64).sqrt();
         assert!((lost as f64 - 3_960.0).abs() < 3.3 * sigma, "{lost}");
-    }
-
-    #[test]
-    fn evenly_spread_delays_are_even() {
-        let (least, most) = (Duration::from_micros(100), Duration::from_micros(300));
-        let mut rng = Seed::from_number(3).stream("spread", 0);
-        let spread = Spread::Uniform(least, most);
-        let mut drawn: Vec<u64> =
-            (0..100_000).map(|_| spread.draw(&mut rng).as_nanos() as u64).collect();
-        drawn.sort_unstable();
-        // Kolmogorov and Smirnov, at one percent.
-        let worst = drawn.iter().enumerate().map(|(rank, nanos)| {
-            let expected = (nanos - 100_000) as f64 / 200_000.0;
-            (expected - rank as f64 / 100_000.0).abs()
-        });
-        assert!(worst.fold(0.0, f64::max) < 1.63 / 100_000_f64.sqrt());
     }
 }

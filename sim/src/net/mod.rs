@@ -11,6 +11,7 @@
 //! advance: the run fails and names it.
 
 mod agenda;
+mod clock;
 mod datagrams;
 mod digest;
 mod faults;
@@ -19,6 +20,7 @@ mod link;
 mod marks;
 mod pipe;
 mod said;
+mod spread;
 mod streams;
 mod table;
 
@@ -35,10 +37,14 @@ use teem_core::machine::{
 use teem_core::rng::Seed;
 use teem_core::time::{Duration, Instant, UnixTime};
 
+pub use self::clock::{DRIFT_MAX_PPM, OFFSET_MAX, Skew};
 pub use self::jobs::{Answer, COMPLETIONS_MAX, Names};
-pub use self::link::{Access, Spread, Topology};
+pub use self::link::{Access, Topology};
+pub(crate) use self::spread::log_normal;
+pub use self::spread::{Curve, CurveId, DELAY_MAX, QUANTILES_MAX, Spread};
 
 use self::agenda::{Agenda, ConnectionId, Side, What};
+use self::clock::Clocks;
 use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
@@ -173,6 +179,8 @@ struct Host<M> {
     /// None while it is down.
     machine: Option<M>,
     ip: IpAddr,
+    /// None while its clocks are right and always were.
+    clocks: Option<Box<Clocks>>,
     disk: Disk,
     jobs: jobs::Pending,
     streams: Table<StreamId, (ConnectionId, Side)>,
@@ -284,6 +292,7 @@ impl<M: Machine> Net<M> {
         self.hosts.push(Host {
             machine: None,
             ip,
+            clocks: None,
             disk: Disk::new(self.seed.stream("disk", id as u64)),
             jobs: jobs::Pending::default(),
             streams: Table::default(),
@@ -316,13 +325,26 @@ impl<M: Machine> Net<M> {
     /// Has a host run `machine` from now on.
     fn start(&mut self, host: HostId, machine: M) {
         self.hosts[host].machine = Some(machine);
-        let passed = self.now.0 / 1_000_000_000;
-        self.input(host, Input::WallClock(UnixTime(WALL.0 + passed)));
+        let wall = self.wall(host);
+        self.input(host, Input::WallClock(wall));
     }
 
     /// The time.
     pub const fn now(&self) -> Instant {
         self.instant
+    }
+
+    /// The time as a host's own clock has it, which is what its machine is told.
+    pub fn local(&self, host: HostId) -> Instant {
+        let clocks = self.hosts[host].clocks.as_deref();
+        clocks.map_or(self.instant, |clocks| clocks.instant(self.now))
+    }
+
+    /// The time of day as a host's clock on the wall has it.
+    pub fn wall(&self, host: HostId) -> UnixTime {
+        let clocks = self.hosts[host].clocks.as_deref();
+        let right = || UnixTime(WALL.0 + self.now.0 / 1_000_000_000);
+        clocks.map_or_else(right, |clocks| clocks.wall(self.now))
     }
 
     /// The time, as links see it.
@@ -543,7 +565,9 @@ impl<M: Machine> Net<M> {
         host.timer_at = Nanos::NEVER;
         let Some(machine) = host.machine.as_mut().filter(|_| !host.paused) else { return Ok(()) };
         let Some(deadline) = machine.poll_timeout() else { return Ok(()) };
-        if deadline.at > self.instant {
+        let clocks = host.clocks.as_deref();
+        let local = clocks.map_or(self.instant, |clocks| clocks.instant(self.now));
+        if deadline.at > local {
             self.rearm(id);
             return Ok(());
         }
@@ -558,7 +582,7 @@ impl<M: Machine> Net<M> {
         self.counters.timeouts += 1;
         self.input(id, Input::Timeout);
         let again = self.hosts[id].machine.as_ref().and_then(Machine::poll_timeout);
-        if again.is_some_and(|deadline| deadline.at <= self.instant) {
+        if again.is_some_and(|deadline| deadline.at <= local) {
             self.counters.late_deadlines += 1;
         }
         Ok(())
@@ -569,7 +593,10 @@ impl<M: Machine> Net<M> {
         let host = &mut self.hosts[id];
         let Some(machine) = host.machine.as_ref().filter(|_| !host.paused) else { return };
         let Some(deadline) = machine.poll_timeout() else { return };
-        let at = Nanos::of(deadline.at).max(self.now);
+        let at = match host.clocks.as_deref() {
+            None => Nanos::of(deadline.at).max(self.now),
+            Some(clocks) => clocks.when(self.now, deadline.at),
+        };
         if at < host.timer_at {
             host.timer_at = at;
             self.agenda.push(at, What::Timer(id as u32));
@@ -613,6 +640,7 @@ impl<M: Machine> Net<M> {
     }
 
     fn input(&mut self, id: HostId, input: Input<'_>) {
+        let local = self.local(id);
         let host = &mut self.hosts[id];
         let Some(machine) = &mut host.machine else { return };
         host.digest.input(self.now, &input, &self.library);
@@ -626,7 +654,7 @@ impl<M: Machine> Net<M> {
             });
         }
         self.counters.events += 1;
-        machine.handle_input(self.instant, input);
+        machine.handle_input(local, input);
         self.touch(id);
     }
 
@@ -714,7 +742,7 @@ impl<M: Machine> Net<M> {
 impl<M: Application> Net<M> {
     /// Does what a host's embedder asks for; nothing while the host is down.
     pub fn handle_command(&mut self, id: HostId, command: M::Command) {
-        let now = self.instant;
+        let now = self.local(id);
         self.touch(id);
         if let Some(machine) = &mut self.hosts[id].machine {
             machine.handle_command(now, command);
@@ -837,6 +865,61 @@ mod tests {
         let stuck = net.run_until(MINUTE, |_| false).expect_err("it is stuck");
         let at = Instant::ORIGIN + Duration::from_secs(3);
         assert_eq!(stuck, Stuck { host: 0, at, reason: "never cleared" });
+    }
+
+    #[test]
+    fn a_timer_comes_when_the_hosts_own_clock_says() {
+        // A tenth too fast, too slow, and an hour ahead.
+        for (drift_ppm, offset_nanos) in [(100_000, 0), (-100_000, 0), (0, 3_600_000_000_000_i64)] {
+            let (mut net, address) = two();
+            let skew = Skew { offset_nanos, drift_ppm };
+            for id in 0..2 {
+                net.set_clock(id, skew);
+            }
+            net.handle_command(1, Command::Hold(CommandToken(7), address));
+            let (at, idle) = event(&mut net);
+            assert_eq!(idle, Event::Idle);
+            let timeout = teem_core::machine::echo::IDLE_TIMEOUT.as_micros().cast_signed();
+            let expected = timeout * 1_000_000 / i128::from(1_000_000 + drift_ppm);
+            let took = at.saturating_since(Instant::ORIGIN + LATENCY).as_micros().cast_signed();
+            assert!((took - expected).abs() <= 1, "{took} and not {expected}");
+            assert_eq!(net.counters().late_deadlines, 0);
+            let gained = i128::from(net.nanos().0) * i128::from(drift_ppm) / 1_000_000;
+            let nanos = i128::from(net.nanos().0) + gained + i128::from(offset_nanos);
+            let wall = i128::from(WALL.0) + nanos.div_euclid(1_000_000_000);
+            assert_eq!(i128::from(net.wall(0).0), wall);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_right_changes_nothing() {
+        let digest = |skew: bool| {
+            let (mut net, address) = two();
+            if skew {
+                net.hosts[1].clocks = Some(Clocks::new(net.now, Skew::NONE).into());
+            }
+            net.handle_command(1, dial(address, b"hello"));
+            event(&mut net);
+            event(&mut net);
+            net.digest()
+        };
+        assert_eq!(digest(false), digest(true));
+    }
+
+    #[test]
+    fn a_stuck_timer_is_found_whatever_the_clock_says() {
+        for drift_ppm in [DRIFT_MAX_PPM, -DRIFT_MAX_PPM] {
+            let mut net = Net::new(LATENCY);
+            let id = net.add_absent(host(1), Access::PERFECT);
+            net.set_clock(id, Skew { offset_nanos: -1_000_000_000, drift_ppm });
+            net.restart(id, Stubborn);
+            let stuck = net.run_until(MINUTE, |_| false).expect_err("it is stuck");
+            assert_eq!(stuck.reason, "never cleared");
+            // Four seconds of its clock.
+            let micros = 4_000_000 * 1_000_000 / i64::from(1_000_000 + drift_ppm);
+            let at = stuck.at.saturating_since(Instant::ORIGIN).as_micros().cast_signed();
+            assert!((at - i128::from(micros)).abs() <= 1, "{at} and not {micros}");
+        }
     }
 
     #[test]

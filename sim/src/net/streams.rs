@@ -89,8 +89,9 @@ impl<M: Machine> Net<M> {
             self.touch(host);
             self.settle_machines()?;
             let incoming = Incoming { on, from, local: to };
+            let now = self.local(host);
             let machine = self.hosts[host].machine.as_mut();
-            accepted = machine.and_then(|machine| machine.accept(self.instant, incoming));
+            accepted = machine.and_then(|machine| machine.accept(now, incoming));
             if let Some(stream) = accepted {
                 self.hosts[host].streams.insert(stream, (id, 1));
                 self.touch(host);
@@ -340,6 +341,8 @@ impl<M: Machine> Net<M> {
             let end = &mut connection.ends[usize::from(side)];
             let Some(stream) = end.stream.filter(|_| end.up && end.wants_write) else { return };
             let host = end.host as HostId;
+            let clocks = self.hosts[host].clocks.as_deref();
+            let now = clocks.map_or(self.instant, |clocks| clocks.instant(self.now));
             let mut room = window;
             if let Some(pipe) = self.pipes.get_mut(end.pipe) {
                 pipe.acknowledge(self.now);
@@ -364,7 +367,7 @@ impl<M: Machine> Net<M> {
                 return;
             };
             let mut lent = std::mem::take(&mut self.lent);
-            let count = machine.poll_send(self.instant, stream, room, &mut lent);
+            let count = machine.poll_send(now, stream, room, &mut lent);
             if count == 0 {
                 end.wants_write = false;
                 self.lent = lent;

@@ -2,13 +2,13 @@
 //!
 //! Each event costs O(1); now and then, and at the end, sums are counted again from scratch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use teem_core::ids::PieceIndex;
 use teem_core::machine::JobErrorKind;
 use teem_core::session::{Event, Session, TorrentState};
-use teem_core::time::Duration;
+use teem_core::time::{Duration, Instant};
 use teem_core::torrent::picker::BLOCK_LEN;
 
 use super::plan::{Family, Plan, Preload};
@@ -168,6 +168,8 @@ pub(super) struct Checks {
     hosts: Vec<Watched>,
     /// Who is honest, by address.
     honest: BTreeMap<IpAddr, HostId>,
+    /// Addresses of those whose disks make them send what is wrong.
+    excused: BTreeSet<IpAddr>,
     failures: Vec<Failure>,
     more: u64,
     pub(super) fired: BTreeMap<&'static str, u64>,
@@ -178,12 +180,15 @@ struct Watched {
     /// What its torrent has, since it was ready; a bit per piece, the first in the lowest.
     have: Vec<u64>,
     ready: bool,
+    /// Its disk is not to be trusted, so its bans are not its fault.
+    doubted: bool,
     /// What was on its disk when it came, a bit per piece.
     preloaded: Vec<u64>,
     sent: u64,
-    /// Bytes above its limit, falling as time passes.
-    level: u64,
-    level_at: Nanos,
+    /// Millionths of bytes above its limit, falling as time passes.
+    level: u128,
+    /// By its own clock; none: it was not looked at yet.
+    level_at: Option<Instant>,
     looks: u32,
 }
 
@@ -195,6 +200,7 @@ impl Checks {
             content,
             hosts: plan.hosts.iter().map(|_| Watched::default()).collect(),
             honest: BTreeMap::new(),
+            excused: BTreeSet::new(),
             failures: Vec::new(),
             more: 0,
             fired: BTreeMap::new(),
@@ -204,6 +210,16 @@ impl Checks {
     /// A client is at this address.
     pub(super) fn is_at(&mut self, host: HostId, ip: IpAddr) {
         self.honest.insert(ip, host);
+    }
+
+    /// Whoever is at this address may be banned: its disk makes it send what is wrong.
+    pub(super) fn excuse(&mut self, ip: IpAddr) {
+        self.excused.insert(ip);
+    }
+
+    /// What a client finds on its disk is wrong from now on, or can be relied on again.
+    pub(super) fn doubt(&mut self, host: HostId, doubted: bool) {
+        self.hosts[host].doubted = doubted;
     }
 
     /// A client starts, again or for the first time.
@@ -272,7 +288,11 @@ impl Checks {
                     self.fail(Failure::Unsent { at, host, piece: *piece });
                 }
             }
-            Event::PeerBanned(_, ip) if self.honest.contains_key(ip) => {
+            Event::PeerBanned(_, ip)
+                if self.honest.contains_key(ip)
+                    && !self.excused.contains(ip)
+                    && !self.hosts[host].doubted =>
+            {
                 self.fail(Failure::HonestBanned { at, host, banned: *ip });
             }
             Event::TorrentFailed(_, error) if error.kind == JobErrorKind::Full => {
@@ -287,18 +307,18 @@ impl Checks {
         let (at, sent) = (net.nanos(), net.traffic(host).sent_bytes);
         let watched = &mut self.hosts[host];
         if let Some(limit) = session.config().up_bytes_per_s {
-            let passed = at.since(watched.level_at).as_nanos() * u128::from(limit) / 1_000_000_000;
-            let fell = u64::try_from(passed).unwrap_or(u64::MAX);
-            if fell > 0 {
-                watched.level = watched.level.saturating_sub(fell);
-                watched.level_at = at;
-            }
-            watched.level += sent - watched.sent;
+            // A limit is so much in a second of its own.
+            let local = net.local(host);
+            let level_at = watched.level_at.get_or_insert(local);
+            let passed = local.saturating_since(*level_at).as_micros();
+            *level_at = local;
+            watched.level = watched.level.saturating_sub(passed * u128::from(limit));
+            watched.level += u128::from(sent - watched.sent) * 1_000_000;
             let allowed = limit.saturating_mul(BURST) + BURST_BYTES;
-            if watched.level > allowed {
-                let excess = watched.level - allowed;
+            let level = u64::try_from(watched.level / 1_000_000).unwrap_or(u64::MAX);
+            if level > allowed {
                 watched.level = 0;
-                self.fail(Failure::TooFast { at, host, excess });
+                self.fail(Failure::TooFast { at, host, excess: level - allowed });
             }
         }
         let watched = &mut self.hosts[host];

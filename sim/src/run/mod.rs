@@ -15,6 +15,7 @@ mod plan;
 mod swarm;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde::Serialize;
 
@@ -79,6 +80,8 @@ pub struct Summary {
     pub peak_rss_bytes: u64,
     /// How often each kind of trouble happened.
     pub fired: BTreeMap<&'static str, u64>,
+    /// Whether an [`Observer`] ended it early: what must be in the end was not asked for then.
+    pub stopped: bool,
     /// Whether something was that must not be.
     pub failed: bool,
     /// What.
@@ -87,11 +90,13 @@ pub struct Summary {
 
 /// Looks on while a run goes on.
 pub trait Observer {
-    /// A machine was told something.
-    fn on_logged(&mut self, logged: &Logged);
+    /// A machine was told something. [`ControlFlow::Break`] ends the run before anything else
+    /// happens: its summary says so ([`Summary::stopped`]), and holds it to nothing but what must
+    /// hold all the time.
+    fn on_logged(&mut self, logged: &Logged) -> ControlFlow<()>;
 }
 
-/// Carries a plan out. With an observer it is slower, and the same.
+/// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.
 pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
     swarm::Run::new(plan).finish(observer)
 }

@@ -7,8 +7,8 @@
 use teem_core::session::Config;
 use teem_core::time::Duration;
 
-use crate::actors::Kind;
-use crate::net::{Access, Fidelity};
+use crate::actors::{Kind, Lie};
+use crate::net::{Access, Curve, Fidelity, Skew};
 use crate::storage::{Crash, JobKind, Profile};
 use crate::time::Nanos;
 
@@ -25,6 +25,9 @@ pub struct Plan {
     pub between: Duration,
     /// Distances between regions on top of that, one way.
     pub distances: Vec<(u16, u16, Duration)>,
+    /// Measured delays, which [`Spread::Empirical`](crate::net::Spread::Empirical) names by their
+    /// places here.
+    pub curves: Vec<Curve>,
     /// Bytes that everybody wants.
     pub content_len: u64,
     /// Bytes in a piece.
@@ -65,6 +68,8 @@ pub struct HostPlan {
     pub preload: Preload,
     /// How its disk is.
     pub disk: Profile,
+    /// How wrong its clocks are.
+    pub clock: Skew,
     /// Its session's settings.
     pub config: Config,
     /// In which order it begins pieces.
@@ -80,6 +85,8 @@ pub enum Role {
     Peer,
     /// An honest tracker, which every client announces to.
     Tracker,
+    /// A tracker that answers every client with this lie.
+    LyingTracker(Lie),
     /// Somebody who means harm.
     Attacker(Kind),
 }
@@ -160,6 +167,14 @@ pub enum Fault {
     DiskHeals(usize),
     /// A host's torrent, if it failed, is started again.
     RestartTorrent(usize),
+    /// Writes on a host land in the wrong place of the torrent, in millionths, from now on.
+    DiskMisdirects(usize, u32),
+    /// A host's resume data is lost, so that all that is on its disk is checked when it starts, which
+    /// is now if it runs; and it comes under another address, as its old one may be banned for what
+    /// its disk made it send.
+    Recheck(usize),
+    /// A host's clocks are this wrong from now on.
+    Clock(usize, Skew),
 }
 
 /// A kind of trouble.
@@ -189,11 +204,17 @@ pub enum Family {
     Churn,
     /// Somebody means harm.
     Attackers,
+    /// Writes land in the wrong place, and nobody notices until everything is checked.
+    MisdirectedWrites,
+    /// Clocks are wrong for a while.
+    ClockSkew,
+    /// Trackers lie.
+    LyingTrackers,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Crash,
         Self::Power,
         Self::Pause,
@@ -206,6 +227,9 @@ impl Family {
         Self::DiskSlow,
         Self::Churn,
         Self::Attackers,
+        Self::MisdirectedWrites,
+        Self::ClockSkew,
+        Self::LyingTrackers,
     ];
 
     /// As scenario files and reports name it.
@@ -223,6 +247,9 @@ impl Family {
             Self::DiskSlow => "disk-slow",
             Self::Churn => "churn",
             Self::Attackers => "attackers",
+            Self::MisdirectedWrites => "misdirected-writes",
+            Self::ClockSkew => "clock-skew",
+            Self::LyingTrackers => "lying-trackers",
         }
     }
 }

@@ -11,7 +11,7 @@ use teem_core::machine::JobErrorKind;
 use teem_core::metainfo::Metainfo;
 use teem_core::rng::{Rng, Seed};
 use teem_core::session::{AddTorrent, Command, Event, Session, TorrentState};
-use teem_core::time::{Duration, UnixTime};
+use teem_core::time::Duration;
 use teem_core::torrent::choker::RoundRobin;
 use teem_core::torrent::picker::{BLOCK_LEN, Candidate, Order, PieceOrder};
 use teem_core::torrent::resume::resume_name;
@@ -21,8 +21,8 @@ use super::bound::bound;
 use super::check::{Checks, Failure};
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
 use super::{Observer, Outcome, Summary};
-use crate::actors::{AnnounceLog, Attacker, Setup};
-use crate::net::{Fidelity, HostId, Net, NetConfig, Stuck, WALL};
+use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
+use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent};
 use crate::time::Nanos;
@@ -63,6 +63,8 @@ pub(super) struct Run {
     lacking: usize,
     moves: u32,
     last_complete: Nanos,
+    /// The observer has seen enough.
+    stopped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +78,21 @@ struct Peer {
     incarnation: u64,
     torrent: Option<TorrentId>,
     ip: Option<IpAddr>,
+    /// Its disk puts writes in the wrong place, or did, and nobody has looked yet.
+    misdirects: bool,
+    /// Its clocks are wrong.
+    is_skewed: bool,
+    /// Faults of its disk that were counted, by [`DISK_FAMILIES`].
+    counted: [u64; DISK_FAMILIES.len()],
 }
+
+/// Families that disks count.
+const DISK_FAMILIES: [(Family, storage::Fault); 4] = [
+    (Family::DiskErrors, storage::Fault::Error),
+    (Family::DiskErrors, storage::Fault::Nth),
+    (Family::DiskSlow, storage::Fault::Slow),
+    (Family::MisdirectedWrites, storage::Fault::MisdirectedWrite),
+];
 
 impl Run {
     pub(super) fn new(mut plan: Plan) -> Self {
@@ -90,6 +106,9 @@ impl Run {
         let config = NetConfig { fidelity: plan.fidelity, between: plan.between, seed };
         let mut net = Net::with(config);
         let content_id = net.library_mut().add(&key, content.clone());
+        for curve in std::mem::take(&mut plan.curves) {
+            net.topology_mut().add_curve(curve);
+        }
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
         }
@@ -104,6 +123,7 @@ impl Run {
             lacking: 0,
             moves: 0,
             last_complete: Nanos::ZERO,
+            stopped: false,
             net,
             seed,
             metainfo,
@@ -131,6 +151,10 @@ impl Run {
             let planned = &self.plan.hosts[host];
             self.net.add_absent(ip(host), planned.access);
             self.net.disk_mut(host).set_profile(planned.disk);
+            if planned.clock != Skew::NONE {
+                self.net.set_clock(host, planned.clock);
+                self.peers[host].is_skewed = true;
+            }
             self.peers[host].ip = Some(ip(host));
             self.schedule(arrives, Act::Arrive(host));
             match role {
@@ -140,7 +164,9 @@ impl Run {
                     self.preload(host, preload);
                     self.lacking += usize::from(preload != Preload::Everything);
                 }
-                Role::Tracker => self.trackers.push(SocketAddr::new(ip(host), TRACKER_PORT)),
+                Role::Tracker | Role::LyingTracker(_) => {
+                    self.trackers.push(SocketAddr::new(ip(host), TRACKER_PORT));
+                }
                 Role::Attacker(_) => {}
             }
         }
@@ -188,16 +214,10 @@ impl Run {
         if let Err(stuck) = self.run_until(limit, &mut observer) {
             self.checks.fail(stuck.into());
         }
-        if self.plan.ends_at.is_none() {
-            let after = limit.since(begins);
-            self.find_incomplete(after);
-        }
-        self.checks.finish(&self.net);
-        self.judge_actors();
-        for family in std::mem::take(&mut self.plan.families) {
-            if !self.checks.fired.contains_key(family.name()) {
-                self.checks.fail(Failure::NeverFired(family));
-            }
+        if self.stopped {
+            self.checks.recount(&self.net);
+        } else {
+            self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
         let counters = *self.net.counters();
@@ -236,6 +256,7 @@ impl Run {
             wall_s: 0.0,
             peak_rss_bytes: 0,
             fired: self.checks.fired.clone(),
+            stopped: self.stopped,
             failed: !failures.is_empty(),
             failures: failures.iter().map(ToString::to_string).collect(),
         };
@@ -261,7 +282,10 @@ impl Run {
             self.net.settle()?;
             if let Some(observer) = observer {
                 for logged in self.net.take_log() {
-                    observer.on_logged(&logged);
+                    if observer.on_logged(&logged).is_break() {
+                        self.stopped = true;
+                        return Ok(());
+                    }
                 }
             }
             self.net.take_recent(&mut recent);
@@ -343,6 +367,7 @@ impl Run {
         }
         self.peers[host].came = true;
         self.peers[host].incarnation += 1;
+        self.checks.fire(Family::ClockSkew, u64::from(self.peers[host].is_skewed));
         let number = (host as u64) << 16 | self.peers[host].incarnation;
         let mut bytes = [0; 32];
         self.seed.stream("host", number).fill(&mut bytes);
@@ -353,6 +378,11 @@ impl Run {
                 let listen = SocketAddr::new(ip(host), TRACKER_PORT);
                 let log = AnnounceLog::new(listen, server::Config::default(), &seed);
                 self.net.restart(host, Node::Actor(Box::new(log)));
+            }
+            Role::LyingTracker(lie) => {
+                let listen = SocketAddr::new(ip(host), TRACKER_PORT);
+                let liar = LyingTracker::new(listen, &[lie], &seed);
+                self.net.restart(host, Node::Actor(Box::new(liar)));
             }
             Role::Attacker(kind) => {
                 let mut rng = self.seed.stream("targets", number);
@@ -370,9 +400,11 @@ impl Run {
 
     fn start_peer(&mut self, host: HostId, seed: Seed) {
         let planned = &self.plan.hosts[host];
-        let now = self.net.now();
-        let wall = UnixTime(WALL.0 + self.net.nanos().0 / 1_000_000_000);
-        let mut session = Session::new(planned.config.clone(), seed, now, wall);
+        let now = self.net.local(host);
+        let mut config = planned.config.clone();
+        // With one there is no choice; of several, some may lie.
+        config.announce_to_all_tiers |= self.trackers.len() > 1;
+        let mut session = Session::new(config, seed, now, self.net.wall(host));
         let any = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), PORT);
         teem_core::machine::Application::handle_command(
             &mut session,
@@ -413,7 +445,7 @@ impl Run {
             .filter(|other| {
                 let planned = &self.plan.hosts[*other];
                 *other != host
-                    && planned.role != Role::Tracker
+                    && !matches!(planned.role, Role::Tracker | Role::LyingTracker(_))
                     && planned.arrives <= now
                     && !self.peers[*other].left
             })
@@ -479,7 +511,10 @@ impl Run {
             Fault::Resume(host) => return self.net.resume(host),
             Fault::Cut(from, to) => self.net.cut(from, to),
             Fault::Heal => self.net.heal(),
-            Fault::Move(host) => self.change_address(host),
+            Fault::Move(host) => {
+                self.change_address(host);
+                self.checks.fire(Family::Move, 1);
+            }
             Fault::Access(host, access) => {
                 let usual = self.plan.hosts[host].access;
                 let is_slower = |now: Option<u64>, usual: Option<u64>| {
@@ -504,8 +539,45 @@ impl Run {
             }
             Fault::DiskHeals(host) => self.heal_disk(host),
             Fault::RestartTorrent(host) => self.restart_torrent(host),
+            Fault::DiskMisdirects(host, ppm) => {
+                self.net.disk_mut(host).faults_mut().misdirect_writes(ppm);
+                self.peers[host].misdirects = true;
+                self.checks.doubt(host, true);
+                if let Some(ip) = self.peers[host].ip {
+                    self.checks.excuse(ip);
+                }
+            }
+            Fault::Recheck(host) => self.recheck(host),
+            Fault::Clock(host, skew) => {
+                let is_skewed = skew != Skew::NONE;
+                self.net.set_clock(host, skew);
+                self.peers[host].is_skewed = is_skewed;
+                let fired = is_skewed && self.net.is_up(host);
+                self.checks.fire(Family::ClockSkew, u64::from(fired));
+            }
         }
         Ok(())
+    }
+
+    /// Has everything on a host's disk looked at.
+    fn recheck(&mut self, host: HostId) {
+        self.peers[host].misdirects = false;
+        self.checks.doubt(host, false);
+        if self.peers[host].left {
+            return;
+        }
+        self.count_blocks(host);
+        let was_up = self.net.crash(host, Crash::Process).is_some();
+        let name = resume_name(self.metainfo.info().swarm_hash());
+        self.net.disk_mut(host).set_saved(&state(), &name, None);
+        self.change_address(host);
+        // What it took for complete may not be.
+        let fetches = self.plan.hosts[host].preload != Preload::Everything;
+        let was_complete = std::mem::take(&mut self.peers[host].complete);
+        self.lacking += usize::from(was_complete && fetches);
+        if was_up {
+            self.start(host);
+        }
     }
 
     fn change_address(&mut self, host: HostId) {
@@ -516,23 +588,21 @@ impl Run {
         if self.plan.hosts[host].role == Role::Peer {
             self.checks.is_at(host, ip);
         }
+        if self.peers[host].misdirects {
+            self.checks.excuse(ip);
+        }
         self.net.set_address(host, ip);
-        self.checks.fire(Family::Move, 1);
     }
 
     fn heal_disk(&mut self, host: HostId) {
         let disk = self.net.disk_mut(host);
         disk.set_room(None);
-        if let Some(faults) = disk.faults() {
-            let fired = [
-                (Family::DiskErrors, faults.fired(storage::Fault::Error)),
-                (Family::DiskErrors, faults.fired(storage::Fault::Nth)),
-                (Family::DiskSlow, faults.fired(storage::Fault::Slow)),
-            ];
-            disk.faults_mut().heal();
-            for (family, times) in fired {
-                self.checks.fire(family, times);
-            }
+        let Some(faults) = disk.faults() else { return };
+        let fired = DISK_FAMILIES.map(|(_, fault)| faults.fired(fault));
+        disk.faults_mut().heal();
+        let before = std::mem::replace(&mut self.peers[host].counted, fired);
+        for ((family, _), (fired, before)) in DISK_FAMILIES.iter().zip(fired.iter().zip(before)) {
+            self.checks.fire(*family, fired - before);
         }
     }
 
@@ -568,6 +638,19 @@ impl Run {
     }
 
     // The end.
+
+    fn judge_end(&mut self, after: Duration) {
+        if self.plan.ends_at.is_none() {
+            self.find_incomplete(after);
+        }
+        self.checks.finish(&self.net);
+        self.judge_actors();
+        for family in std::mem::take(&mut self.plan.families) {
+            if !self.checks.fired.contains_key(family.name()) {
+                self.checks.fail(Failure::NeverFired(family));
+            }
+        }
+    }
 
     fn find_incomplete(&mut self, after: Duration) {
         for host in 0..self.peers.len() {
@@ -609,6 +692,9 @@ impl Run {
                 for what in violations {
                     self.checks.fail(Failure::Announce { host, what });
                 }
+            } else if let Some(liar) = node.actor::<LyingTracker>() {
+                let told = liar.told().len() as u64;
+                self.checks.fire(Family::LyingTrackers, told);
             } else if let Some(attacker) = node.actor::<Attacker>() {
                 let fired = attacker.counters().fired;
                 self.checks.fire(Family::Attackers, fired);

@@ -7,7 +7,7 @@ use teem_core::time::Duration;
 use super::file::{Choking, Leave, Peers, Preload, Role, Scenario};
 use super::units::{Range, Rate};
 use super::{families, units};
-use crate::net::{Access, Spread};
+use crate::net::{Access, CurveId, Skew};
 use crate::run::{self, Family, HostPlan, Plan};
 use crate::time::Nanos;
 
@@ -29,12 +29,12 @@ impl Scenario {
                 crew.members.push((group, member));
             }
         }
-        if self.tracker {
-            crew.hosts.push(tracker());
-        }
+        let trackers = self.tracker.count.draw(&mut once("tracker count"));
+        crew.hosts.extend((0..trackers).map(|_| tracker()));
         let on = |family: Family| {
             let known = match family {
                 Family::Attackers => !self.mix.0.shares().is_empty(),
+                Family::LyingTrackers => !self.tracker.mix.shares().is_empty(),
                 _ => self.faults.has(family),
             };
             known && (!swarm || source.stream("swarm", family as u64).below(2) == 1)
@@ -54,6 +54,7 @@ impl Scenario {
             seed,
             fidelity: self.fidelity.into(),
             between: Duration::from_nanos(self.between.draw(&mut once("between"))),
+            curves: self.peers.iter().filter_map(|group| group.jitter.curve()).collect(),
             distances: self.distances.iter().enumerate().map(distance).collect(),
             content_len: self.content.draw(&mut once("content length")),
             piece_len: 1 << piece.draw(&mut once("piece length")),
@@ -117,13 +118,9 @@ impl HostDraw<'_> {
         let time = |range: &Range<units::Time>, label| {
             Duration::from_nanos(range.draw(&mut self.stream(label, member)))
         };
-        let nearest = time(&peers.latency, "peers latency");
-        let latency = if peers.jitter.most() == 0 {
-            Spread::Constant(nearest)
-        } else {
-            let least = nearest + Duration::from_nanos(peers.jitter.least());
-            Spread::Uniform(least, nearest + Duration::from_nanos(peers.jitter.most()))
-        };
+        let nearest = peers.latency.draw(&mut self.stream("peers latency", member));
+        let mut jitter = self.stream("peers jitter", member);
+        let latency = peers.jitter.spread(nearest, self.curve(), &mut jitter);
         let access = Access {
             up_bytes_per_s: rate(peers.up, "peers up"),
             down_bytes_per_s: rate(peers.down, "peers down"),
@@ -157,6 +154,16 @@ impl HostDraw<'_> {
             leaves,
             preload: self.preload(member),
             disk: peers.disk.into(),
+            clock: Skew {
+                offset_nanos: either_way(
+                    peers.clock_offset.draw(&mut self.stream("peers clock offset", member)),
+                    &mut self.stream("peers clock ahead", member),
+                ),
+                drift_ppm: either_way(
+                    peers.clock_drift.draw(&mut self.stream("peers clock drift", member)),
+                    &mut self.stream("peers clock fast", member),
+                ) as i32,
+            },
             config,
             order: peers.order.into(),
             choking: match &peers.choking {
@@ -166,6 +173,13 @@ impl HostDraw<'_> {
                 ),
             },
         }
+    }
+
+    /// Where the group's measurement is, if it has one.
+    fn curve(&self) -> Option<CurveId> {
+        self.peers().jitter.curve()?;
+        let before = &self.scenario.peers[..self.group];
+        Some(CurveId(before.iter().filter(|group| group.jitter.curve().is_some()).count() as u16))
     }
 
     fn preload(&self, member: usize) -> run::Preload {
@@ -182,6 +196,12 @@ impl HostDraw<'_> {
     }
 }
 
+/// So much more or less: a coin decides.
+pub(super) fn either_way(amount: u64, coin: &mut Rng) -> i64 {
+    let amount = amount.cast_signed();
+    if coin.below(2) == 0 { amount } else { -amount }
+}
+
 /// A tracker, well attached.
 fn tracker() -> HostPlan {
     HostPlan {
@@ -191,6 +211,7 @@ fn tracker() -> HostPlan {
         leaves: run::Leaves::Never,
         preload: run::Preload::Nothing,
         disk: crate::storage::Profile::INSTANT,
+        clock: Skew::NONE,
         config: Config::default(),
         order: run::PickOrder::default(),
         choking: run::Choking::default(),

@@ -7,12 +7,12 @@
 
 use teem_core::rng::{Rng, Seed};
 
-use super::draw::{Crew, HostDraw};
+use super::draw::{Crew, HostDraw, either_way};
 use super::file::{Role, Scenario};
 use super::units::{Part, Range, Time};
-use crate::net::Access;
+use crate::net::{Access, Skew};
 use crate::run::{self, Family, Fault, Leaves};
-use crate::storage::{Crash, JobKind};
+use crate::storage::{ALWAYS_PPM, Crash, JobKind};
 use crate::time::Nanos;
 
 /// Between two troubles of the same sort on one host, in nanoseconds.
@@ -61,6 +61,7 @@ enum Sort {
     Presence,
     Link,
     Disk,
+    Clock,
 }
 
 struct Draw<'a> {
@@ -72,7 +73,7 @@ struct Draw<'a> {
     /// Those of them that fetch.
     leechers: Vec<usize>,
     /// When each host has trouble of each sort.
-    busy: Vec<[Vec<(u64, u64)>; 3]>,
+    busy: Vec<[Vec<(u64, u64)>; 4]>,
     trouble: Trouble,
 }
 
@@ -83,7 +84,7 @@ impl<'a> Draw<'a> {
             scenario,
             seed,
             leechers: Vec::new(),
-            busy: vec![<[Vec<_>; 3]>::default(); peers.len()],
+            busy: vec![<[Vec<_>; 4]>::default(); peers.len()],
             peers,
             crew,
             trouble: Trouble::default(),
@@ -253,8 +254,44 @@ impl<'a> Draw<'a> {
                     self.push(from, Fault::DiskSlow(host, (factor / 1_000) as u32, to));
                 }
             }
+            Family::MisdirectedWrites => {
+                let errors = faults.misdirected_writes.unwrap_or_default();
+                let spell = (errors.hosts, errors.at, errors.lasts);
+                // Those with other trouble would have it later, when there is nothing to write, and
+                // who leaves has nobody to check what it left behind.
+                let is_free = |host: &usize| {
+                    self.busy[*host][Sort::Disk as usize].is_empty()
+                        && !matches!(self.crew.hosts[*host].leaves, Leaves::At(_))
+                };
+                let free: Vec<usize> = leechers.iter().copied().filter(is_free).collect();
+                let among = if free.is_empty() { leechers } else { free };
+                let spells = self.spells(family, Sort::Disk, spell, &among);
+                for (at, (host, from, to)) in spells.into_iter().enumerate() {
+                    let chance = errors.chance.draw(&mut self.stream(family, "chance", host));
+                    // A host may write little in that time: the first one's never come right.
+                    let chance = if at == 0 { ALWAYS_PPM } else { chance as u32 };
+                    self.push(from, Fault::DiskMisdirects(host, chance));
+                    self.push(to, Fault::DiskHeals(host));
+                    self.push(to, Fault::Recheck(host));
+                }
+            }
+            Family::ClockSkew => {
+                let skew = faults.clock_skew.unwrap_or_default();
+                let spell = (skew.hosts, skew.at, skew.lasts);
+                for (host, from, to) in self.spells(family, Sort::Clock, spell, &peers) {
+                    let offset = skew.offset.draw(&mut self.stream(family, "offset", host));
+                    let drift = skew.drift.draw(&mut self.stream(family, "drift", host));
+                    let wrong = Skew {
+                        offset_nanos: either_way(offset, &mut self.stream(family, "ahead", host)),
+                        drift_ppm: either_way(drift, &mut self.stream(family, "fast", host)) as i32,
+                    };
+                    self.push(from, Fault::Clock(host, wrong));
+                    self.push(to, Fault::Clock(host, self.crew.hosts[host].clock));
+                }
+            }
             Family::Churn => self.churn(),
             Family::Attackers => self.attackers(),
+            Family::LyingTrackers => self.lying_trackers(),
         }
     }
 
@@ -342,6 +379,26 @@ impl<'a> Draw<'a> {
     }
 }
 
+impl Draw<'_> {
+    /// Of the trackers, a draw decides who lies, and how.
+    fn lying_trackers(&mut self) {
+        let is_tracker = |host: &usize| self.crew.hosts[*host].role == run::Role::Tracker;
+        let trackers: Vec<usize> = (0..self.crew.hosts.len()).filter(is_tracker).collect();
+        let mut rng = self.seed.stream("tracker mix", 0);
+        let lies = self.scenario.tracker.mix.assign(trackers.len(), &mut rng);
+        let mut any = false;
+        for (host, lie) in trackers.into_iter().zip(lies) {
+            if let Some(lie) = lie {
+                self.crew.hosts[host].role = run::Role::LyingTracker(lie);
+                any = true;
+            }
+        }
+        if any {
+            self.trouble.families.push(Family::LyingTrackers);
+        }
+    }
+}
+
 /// What a link without a limit is taken for when it becomes slow, in bytes per second.
 const FAST: u64 = 125_000_000;
 
@@ -381,6 +438,10 @@ mod tests {
         hosts = "50 %"
         [faults.churn]
         hosts = 2
+        [faults.misdirected-writes]
+        hosts = "50 %"
+        [faults.clock-skew]
+        hosts = "50 %"
     "#;
 
     fn plans(text: &str) -> impl Iterator<Item = Plan> {
@@ -391,7 +452,7 @@ mod tests {
     #[test]
     fn every_family_is_in_a_plan_and_over_when_it_is_healed() {
         for plan in plans(FILE) {
-            assert_eq!(plan.families.len(), 11);
+            assert_eq!(plan.families.len(), 13);
             assert!(plan.faults.is_sorted_by_key(|(at, _)| *at));
             assert!(plan.faults.iter().all(|(at, _)| *at <= plan.healed_at));
         }
@@ -426,6 +487,55 @@ mod tests {
             for (host, access) in links {
                 assert_eq!(access, plan.hosts[host].access);
             }
+        }
+    }
+
+    #[test]
+    fn clocks_are_right_in_the_end_and_wrong_either_way() {
+        let (mut ahead, mut behind) = (0, 0);
+        for plan in plans(FILE) {
+            let mut clocks: BTreeMap<usize, Skew> = BTreeMap::new();
+            for (_, fault) in &plan.faults {
+                if let Fault::Clock(host, skew) = fault {
+                    let before = clocks.insert(*host, *skew).unwrap_or(Skew::NONE);
+                    assert_ne!(before, *skew);
+                    ahead += usize::from(skew.offset_nanos > 0);
+                    behind += usize::from(skew.offset_nanos < 0);
+                }
+            }
+            assert!(!clocks.is_empty());
+            assert!(clocks.values().all(|skew| *skew == Skew::NONE));
+        }
+        assert!(ahead > 20 && behind > 20, "{ahead} ahead, {behind} behind");
+    }
+
+    #[test]
+    fn a_disk_that_misdirected_writes_is_checked_when_it_no_longer_does() {
+        for plan in plans(FILE) {
+            let mut waits = BTreeSet::new();
+            for (_, fault) in &plan.faults {
+                match fault {
+                    Fault::DiskMisdirects(host, ppm) => {
+                        assert!(*ppm > 0 && waits.insert(*host));
+                    }
+                    Fault::Recheck(host) => assert!(waits.remove(host)),
+                    _ => {}
+                }
+            }
+            assert!(waits.is_empty());
+        }
+    }
+
+    #[test]
+    fn so_many_of_the_trackers_lie() {
+        let text = format!("tracker = {{ count = 4, mix = \"50 % many-peers\" }}\n{FILE}");
+        for plan in plans(&text) {
+            let liars = plan
+                .hosts
+                .iter()
+                .filter(|host| host.role == run::Role::LyingTracker(crate::actors::Lie::ManyPeers));
+            assert_eq!(liars.count(), 2);
+            assert!(plan.families.contains(&Family::LyingTrackers));
         }
     }
 

@@ -4,9 +4,11 @@
 //! that are not known are refused by name.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::arrivals::Arrival;
+use super::delays::Delay;
 use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Time};
 use crate::actors;
 use crate::net;
@@ -40,9 +42,9 @@ pub struct Scenario {
     /// How many of those that are there a peer is told of when it arrives.
     #[serde(default = "defaults::degree")]
     pub degree: Range<Count>,
-    /// Whether there is a tracker, which every client announces to.
+    /// Whether there are trackers, which every client announces to.
     #[serde(default)]
-    pub tracker: bool,
+    pub tracker: Trackers,
     /// Who of the leechers means harm: `"10 % poisoner, 5 % slow-loris"`.
     #[serde(default)]
     pub mix: Mix,
@@ -100,11 +102,11 @@ pub struct Peers {
     /// What each can receive; without it, any rate.
     pub down: Option<Range<Rate>>,
     /// From each to its region and back, each; drawn once for each host.
-    #[serde(default = "defaults::nothing")]
-    pub latency: Range<Time>,
+    #[serde(default = "defaults::no_delay")]
+    pub latency: Delay,
     /// What comes on top of that, drawn for each connection and datagram.
-    #[serde(default = "defaults::nothing")]
-    pub jitter: Range<Time>,
+    #[serde(default = "defaults::no_delay")]
+    pub jitter: Delay,
     /// Losses each way.
     #[serde(default = "defaults::nothing")]
     pub loss: Range<Share>,
@@ -136,6 +138,12 @@ pub struct Peers {
     /// How their disks are.
     #[serde(default)]
     pub disk: Disk,
+    /// How wrong their clocks are when they come, either way.
+    #[serde(default = "defaults::nothing")]
+    pub clock_offset: Range<Time>,
+    /// By how much their clocks are too fast or too slow.
+    #[serde(default = "defaults::nothing")]
+    pub clock_drift: Range<Share>,
 }
 
 /// What peers come for.
@@ -261,6 +269,59 @@ impl<'de> Deserialize<'de> for Mix {
     }
 }
 
+/// Trackers: `true` for an honest one, or a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trackers {
+    /// How many.
+    pub count: Range<Count>,
+    /// Which of them lie, and how: `"50 % many-peers"`; see [`actors::Lie`].
+    pub mix: actors::Mix<actors::Lie>,
+}
+
+impl Default for Trackers {
+    fn default() -> Self {
+        Self { count: Range::of(0), mix: actors::Mix::default() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Trackers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            #[serde(default = "defaults::one")]
+            count: Range<Count>,
+            #[serde(default)]
+            mix: String,
+        }
+
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Trackers;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, false or { count = 3, mix = \"50 % many-peers\" }")
+            }
+
+            fn visit_bool<E: Error>(self, any: bool) -> Result<Trackers, E> {
+                Ok(Trackers { count: Range::of(any.into()), ..Trackers::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Trackers, A::Error> {
+                let Table { count, mix } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let names = || actors::Lie::ALL.map(actors::Lie::name).join(", ");
+                let known =
+                    |error| format!("{error}; write \"50 % many-peers\"; there are: {}", names());
+                let mix = mix.parse().map_err(|error| A::Error::custom(known(error)))?;
+                Ok(Trackers { count, mix })
+            }
+        }
+
+        from.deserialize_any(Reader)
+    }
+}
+
 /// What goes wrong: a table for each kind of trouble. A kind that is not there does not happen.
 ///
 /// Each is in every run that is not a swarm run; in a swarm run, each is in with one half.
@@ -290,10 +351,15 @@ pub struct Faults {
     pub disk_slow: Option<Slow>,
     /// Leechers leave before they are complete, and others come.
     pub churn: Option<Spell>,
+    /// Writes land in the wrong place.
+    pub misdirected_writes: Option<DiskErrors>,
+    /// Clocks are wrong.
+    pub clock_skew: Option<ClockSkew>,
 }
 
 impl Faults {
-    /// Whether this kind of trouble is there. [`Family::Attackers`] is the mix's.
+    /// Whether this kind of trouble is there. [`Family::Attackers`] and [`Family::LyingTrackers`]
+    /// are the mixes'.
     pub const fn has(&self, family: Family) -> bool {
         match family {
             Family::Crash => self.crash.is_some(),
@@ -307,7 +373,9 @@ impl Faults {
             Family::DiskFull => self.disk_full.is_some(),
             Family::DiskSlow => self.disk_slow.is_some(),
             Family::Churn => self.churn.is_some(),
-            Family::Attackers => false,
+            Family::MisdirectedWrites => self.misdirected_writes.is_some(),
+            Family::ClockSkew => self.clock_skew.is_some(),
+            Family::Attackers | Family::LyingTrackers => false,
         }
     }
 }
@@ -378,18 +446,35 @@ pub struct Slow {
     pub factor: Range<Factor>,
 }
 
-/// Jobs of some disks fail.
+/// Jobs of some disks go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiskErrors {
-    /// How many hosts; each has one kind of job that fails.
+    /// How many hosts. Of errors: each has one kind of job that fails.
     pub hosts: Part,
     /// From when on.
     pub at: Range<Time>,
-    /// For how long; then torrents that failed are started again.
+    /// For how long. Then torrents that failed are started again; where writes were misdirected,
+    /// all that is on the disk is checked.
     pub lasts: Range<Time>,
-    /// How likely a job fails.
+    /// How likely a job goes wrong.
     pub chance: Range<Share>,
+}
+
+/// Some clocks are wrong for a while, each either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockSkew {
+    /// How many hosts.
+    pub hosts: Part,
+    /// From when on.
+    pub at: Range<Time>,
+    /// For how long; then they are as they were.
+    pub lasts: Range<Time>,
+    /// How far the clock on the wall jumps.
+    pub offset: Range<Time>,
+    /// By how much all clocks of a host are too fast or too slow.
+    pub drift: Range<Share>,
 }
 
 /// Some disks are full.
@@ -449,6 +534,13 @@ impl Default for DiskErrors {
     }
 }
 
+impl Default for ClockSkew {
+    fn default() -> Self {
+        let (offset, drift) = (Range::new(SECOND, 3_600 * SECOND), Range::new(10, 1_000));
+        Self { hosts: HOSTS, at: AT, lasts: LASTS, offset, drift }
+    }
+}
+
 impl Default for DiskFull {
     fn default() -> Self {
         Self { hosts: HOSTS, at: AT, lasts: LASTS, room: Range::new(0, 256 << 10) }
@@ -477,7 +569,7 @@ impl Default for Gate {
 }
 
 mod defaults {
-    use super::{Bytes, Count, Range, Time};
+    use super::{Bytes, Count, Delay, Range, Time};
 
     pub(super) const fn between() -> Range<Time> {
         Range::of(20_000_000)
@@ -493,6 +585,10 @@ mod defaults {
 
     pub(super) const fn one() -> Range<Count> {
         Range::of(1)
+    }
+
+    pub(super) const fn no_delay() -> Delay {
+        Delay::NOTHING
     }
 
     pub(super) const fn nothing<U>() -> Range<U> {

@@ -29,6 +29,7 @@
 
 mod arrivals;
 mod bundled;
+mod delays;
 mod draw;
 mod families;
 mod file;
@@ -36,14 +37,16 @@ mod units;
 
 pub use arrivals::Arrival;
 pub use bundled::{BUNDLED, Bundled, bundled};
+pub use delays::{Delay, LogNormal};
 pub use file::{
-    Choking, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Gate, Leave, Loss, Mix,
-    Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
+    Choking, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Gate, Leave, Loss,
+    Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell, Trackers,
 };
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,
 };
 
+use crate::net::{DRIFT_MAX_PPM, OFFSET_MAX};
 #[cfg(doc)]
 use crate::run::Plan;
 
@@ -55,6 +58,9 @@ pub const CONTENT_MAX: u64 = 4 << 30;
 
 /// Bytes that a piece has at least; a block.
 pub const PIECE_MIN: u64 = 16 << 10;
+
+/// Trackers that a scenario may have: every client announces to each.
+pub const TRACKERS_MAX: u64 = 64;
 
 /// Partitions that a run may have, one after the other: groups are bits, two for each.
 pub const CUTS_MAX: u64 = 32;
@@ -101,8 +107,11 @@ impl Scenario {
         if !sizes.iter().all(sound) {
             return wrong("piece", "a power of two of at least 16 KiB, such as \"256 KiB\"".into());
         }
-        if self.degree.most() == 0 && !self.tracker {
+        if self.degree.most() == 0 && self.tracker.count.most() == 0 {
             return wrong("degree", "peers find nobody: at least 1, or tracker = true".into());
+        }
+        if self.tracker.count.most() > TRACKERS_MAX {
+            return wrong("tracker.count", format!("at most {TRACKERS_MAX}"));
         }
         let hosts: u64 = self.peers.iter().map(|group| group.count.most()).sum();
         if hosts > HOSTS_MAX {
@@ -123,6 +132,14 @@ impl Scenario {
             {
                 let why = "a rate is at least 1 B/s; leave it out for no limit";
                 return wrong("up, down, up_limit or down_limit", why);
+            }
+            for (field, delay) in [("latency", &group.latency), ("jitter", &group.jitter)] {
+                if let Some(why) = delay.wrong() {
+                    return wrong(field, why);
+                }
+            }
+            if is_beyond(group.clock_offset, group.clock_drift) {
+                return wrong("clock_offset or clock_drift", CLOCKS);
             }
             if group.loss.most() > 500_000 {
                 return wrong("loss", "at most 50 %: beyond that nothing gets through");
@@ -171,12 +188,31 @@ impl Faults {
                 return wrong(&format!("faults.{name}.factor"), "at least 2");
             }
         }
-        let chance = self.disk_errors.map(|errors| errors.chance);
-        if chance.is_some_and(|chance| chance.least() == 0 || chance.most() > 1_000_000) {
-            return wrong("faults.disk-errors.chance", "above 0 % and at most 100 %");
+        for (name, errors) in
+            [("disk-errors", self.disk_errors), ("misdirected-writes", self.misdirected_writes)]
+        {
+            let chance = errors.map(|errors| errors.chance);
+            if chance.is_some_and(|chance| chance.least() == 0 || chance.most() > 1_000_000) {
+                let field = format!("faults.{name}.chance");
+                return wrong(&field, "above 0 % and at most 100 %");
+            }
+        }
+        if self.clock_skew.is_some_and(|skew| is_beyond(skew.offset, skew.drift)) {
+            return wrong("faults.clock-skew", CLOCKS);
+        }
+        if self.clock_skew.is_some_and(|skew| skew.offset.least() + skew.drift.least() == 0) {
+            return wrong("faults.clock-skew", "an offset or a drift above zero");
         }
         Ok(())
     }
+}
+
+/// How wrong clocks may be.
+const CLOCKS: &str = "clocks are off by a year at most, and drift by 50 % at most";
+
+const fn is_beyond(offset: Range<Time>, drift: Range<Share>) -> bool {
+    offset.most() > OFFSET_MAX.cast_unsigned()
+        || drift.most() > DRIFT_MAX_PPM.cast_unsigned() as u64
 }
 
 #[cfg(test)]

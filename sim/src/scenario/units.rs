@@ -57,7 +57,8 @@ units! {
         { "ns" => 1, "us" => 1_000, "ms" => 1_000_000, "s" => 1_000_000_000,
           "min" => 60_000_000_000, "h" => 3_600_000_000_000 };
     /// Millionths.
-    Share, "a share", "\"10 %\" or \"0.5..2 %\"", None, { "%" => 10_000 };
+    Share, "a share", "\"10 %\", \"0.5..2 %\" or \"50 ppm\"", None,
+        { "%" => 10_000, "ppm" => 1 };
     /// Things.
     Count, "a number", "30 or \"20..40\"", Some(1), {};
     /// Thousandths.
@@ -308,6 +309,7 @@ mod tests {
         assert_eq!(read::<Rate>("500 kB/s"), (500_000, 500_000));
         assert_eq!(read::<Time>("20 ms"), (20_000_000, 20_000_000));
         assert_eq!(read::<Share>("0.25 %"), (2_500, 2_500));
+        assert_eq!(read::<Share>("20..50 ppm"), (20, 50));
         assert_eq!(read::<Count>("30"), (30, 30));
         assert_eq!(read::<Factor>("2.5"), (2_500, 2_500));
     }

@@ -37,11 +37,13 @@ pub enum Fault {
     Torn,
     /// A power cut loses blocks that were not flushed. Always on.
     Lost,
+    /// What is written lands elsewhere: [`Faults::misdirect_writes`].
+    MisdirectedWrite,
 }
 
 impl Fault {
     /// How many families there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     /// Every family, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -54,6 +56,7 @@ impl Fault {
         Self::Misdirected,
         Self::Torn,
         Self::Lost,
+        Self::MisdirectedWrite,
     ];
 }
 
@@ -68,6 +71,7 @@ pub struct Faults {
     stuck: Option<(u32, Duration)>,
     flip_ppm: u32,
     misdirect_ppm: u32,
+    misdirect_writes_ppm: u32,
     torn_ppm: u32,
     ever_on: [bool; Fault::COUNT],
     fired: [u64; Fault::COUNT],
@@ -124,6 +128,14 @@ impl Faults {
     pub const fn misdirect(&mut self, ppm: u32) -> &mut Self {
         self.misdirect_ppm = ppm;
         self.note(Fault::Misdirected, ppm > 0)
+    }
+
+    /// Writes land in another place of the same torrent, perhaps in another file of it, and are
+    /// reported as done: what was to be written is missing where it belongs, and what they hit is
+    /// overwritten. Nobody is told; only reading it again shows it.
+    pub const fn misdirect_writes(&mut self, ppm: u32) -> &mut Self {
+        self.misdirect_writes_ppm = ppm;
+        self.note(Fault::MisdirectedWrite, ppm > 0)
     }
 
     /// In a power cut, a block that was changed and not flushed is there in part: each 512 bytes as
@@ -214,6 +226,11 @@ impl Faults {
         hits(self.misdirect_ppm, rng)
     }
 
+    /// Whether a write goes to another place.
+    pub(super) fn on_place(&self, rng: &mut Rng) -> bool {
+        hits(self.misdirect_writes_ppm, rng)
+    }
+
     /// Which bit of so many bytes is read wrong.
     pub(super) fn on_read(&mut self, len: usize, rng: &mut Rng) -> Option<(usize, u8)> {
         if len == 0 || !hits(self.flip_ppm, rng) {
@@ -255,7 +272,7 @@ mod tests {
         assert_eq!(faults.on_take(JobKind::Read, 1, &mut rng), None);
         assert_eq!(faults.on_start(Nanos(5), 7, &mut rng), 7);
         assert!(!faults.on_room(Nanos(5), 100, 100));
-        assert!(!faults.on_seek(&mut rng));
+        assert!(!faults.on_seek(&mut rng) && !faults.on_place(&mut rng));
         assert_eq!(faults.on_read(10, &mut rng), None);
         assert_eq!(rng, before);
         assert!(Fault::ALL.into_iter().all(|fault| faults.fired(fault) == 0));

@@ -270,7 +270,7 @@ impl Image {
 
     /// Another place that holds so many bytes, if there is one.
     pub(super) fn elsewhere(&self, offset: u64, len: u32, rng: &mut Rng) -> Option<u64> {
-        let places = (self.blocks.len() - u64::from(len)) / SECTOR_LEN as u64 + 1;
+        let places = self.blocks.len().checked_sub(u64::from(len))? / SECTOR_LEN as u64 + 1;
         let place = (u128::from(rng.next_u64()) * u128::from(places)) >> 64;
         Some(place as u64 * SECTOR_LEN as u64).filter(|place| *place != offset)
     }

@@ -361,7 +361,15 @@ impl Disk {
         {
             return Err(no_room());
         }
-        image.write(offset, data, modified(now), library)?;
+        let mut place = offset;
+        if let Some(faults) = &mut self.faults
+            && faults.on_place(&mut self.chance)
+            && let Some(elsewhere) = image.elsewhere(offset, len as u32, &mut self.chance)
+        {
+            faults.count(Fault::MisdirectedWrite, 1);
+            place = elsewhere;
+        }
+        image.write(place, data, modified(now), library)?;
         self.room_taken += room;
         self.counts.written_bytes += len;
         Ok(JobOutput::Done)

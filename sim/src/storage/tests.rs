@@ -509,6 +509,45 @@ fn a_read_may_see_a_wrong_bit_or_other_bytes_while_the_disk_stays_right() {
 }
 
 #[test]
+fn a_misdirected_write_is_missing_where_it_belongs_and_overwrites_what_it_hits() {
+    // Two files, so that a write may land in the other one.
+    let len = 8 * BLOCK;
+    let mut elsewhere = [0; 2];
+    for number in 0..40 {
+        let (mut bench, content) = Bench::with_content(number, len);
+        bench.open(open_files(&layout(&[("a", 3 * BLOCK), ("b", 5 * BLOCK)]))).expect("it opens");
+        for at in 1..8 {
+            bench.write(at * BLOCK, content.slice(range(at))).expect("there is room");
+        }
+        bench.disk.faults_mut().misdirect_writes(ALWAYS_PPM);
+        bench.write(0, content.slice(range(0))).expect("it says so");
+        assert_eq!(bench.disk.faults().expect("set").fired(Fault::MisdirectedWrite), 1);
+        bench.disk.faults_mut().heal();
+        assert_eq!(bytes(bench.read(0, 512)), vec![0; 512], "nothing came where it belongs");
+        assert!(!bench.disk.is_true(&folder(), "key"));
+        let found = bench.content();
+        let hit =
+            (0..8).filter(|at| *at > 0 && found.slice(range(*at)) != content.slice(range(*at)));
+        let hit: Vec<u64> = hit.collect();
+        // It begins at a sector, so that one block or two are hit.
+        assert!((1..=2).contains(&hit.len()), "{hit:?}");
+        elsewhere[usize::from(hit[0] >= 3)] += 1;
+        // A check reads what is there, and does not find what it looks for.
+        for at in hit {
+            let hash = bench.run(stored_hash(at * BLOCK, BLOCK as u32));
+            let Ok(JobOutput::Digest(digest)) = hash else { panic!("a digest") };
+            assert_ne!(digest.as_bytes(), sha1(&content[range(at)]));
+        }
+    }
+    assert!(elsewhere.iter().all(|times| *times > 5), "{elsewhere:?}");
+}
+
+/// Where a block lies.
+fn range(block: u64) -> std::ops::Range<usize> {
+    (block * BLOCK) as usize..((block + 1) * BLOCK) as usize
+}
+
+#[test]
 fn the_nth_job_of_every_kind_can_be_made_to_fail() {
     let layout = layout(&[("a", 9)]);
     let to = || FileOp::Move { to: Location(Bytes::from_static(b"/new")) };

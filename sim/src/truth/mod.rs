@@ -4,12 +4,14 @@
 //! tests run it small, and the long suite runs it at full size, and both hold the same figures
 //! against the same gates.
 //!
+//! - [`experiments`]: all of them by name, at two sizes, with their gates.
 //! - [`crowd`]: a flash crowd against the least time that any swarm needs.
 //! - [`clusters`]: fast, medium and slow peers, who come to serve their like.
 //! - [`stability`]: peers who come and go, and a seed that is fast enough for them, or is not.
 
 pub mod clusters;
 pub mod crowd;
+pub mod experiments;
 pub mod stability;
 
 use teem_core::rng::Rng;
