@@ -12,7 +12,6 @@ use teem_io::clock::Clock;
 
 const MIB: u64 = 1 << 20;
 
-
 #[test]
 fn a_torrent_is_downloaded_and_a_second_run_finds_it_complete() {
     let yard = Yard::new(5 * MIB as usize + 17);

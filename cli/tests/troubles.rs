@@ -70,8 +70,9 @@ fn a_full_disk_is_named_and_the_download_goes_on_when_there_is_room() {
 fn a_folder_that_disappears_is_named_and_what_is_elsewhere_is_found_again() {
     let yard = Yard::folder(&[("a", 6 * MIB as usize), ("b", 26 * MIB as usize)]);
     let (_seeder, peer) = yard.seeder(&[]);
-    let mut first =
-        Running::start(&strs(&yard.get("got", &["--peer", &peer, "--down", "700K", "--sequential"])));
+    let mut first = Running::start(&strs(
+        &yard.get("got", &["--peer", &peer, "--down", "700K", "--sequential"]),
+    ));
     first.await_that("progress", |event| event["have_bytes"].as_u64() > Some(7 * MIB));
     std::fs::remove_file(yard.file("got", "b")).expect("it is there");
     let failed = first.await_event("torrent_failed");
