@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::choose::{self, Files, Rank};
 use crate::sim::args::{Sim, SimCommand, Suite};
 use crate::size;
 
@@ -80,9 +82,55 @@ pub(crate) struct Network {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) encryption: Encryption,
 
-    /// Send peers at most this much.
+    /// Send peers at most this much, over all torrents.
     #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) up: Option<u64>,
+
+    /// Peers of one torrent to serve at a time [default: 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) slots: Option<u16>,
+
+    /// Connections to peers at most [default: 200, and 50 of one torrent].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) max_peers: Option<u32>,
+
+    /// Connections under way to peers that have not answered yet, at most [default: 30].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) max_half_open: Option<u32>,
+}
+
+/// What is wanted of a torrent.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Choice {
+    /// Download only these files: numbers and ranges as `teem show` prints them, such as 1,3-5,8-.
+    ///
+    /// Pieces are fetched whole, so that the files beside a wanted one may come to have some of
+    /// their content too.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) select: Option<Files>,
+
+    /// How much files are wanted, such as 1-3=high: skip, low, normal, high or 0 to 7. Can be
+    /// repeated.
+    #[arg(long, value_name = "LIST=LEVEL")]
+    pub(crate) priority: Vec<Rank>,
+
+    /// Fetch pieces in order, and not the rarest first.
+    ///
+    /// To look at the beginning early. A swarm of such downloads is a slow one.
+    #[arg(long)]
+    pub(crate) sequential: bool,
+}
+
+/// When others were served enough.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Sharing {
+    /// Serve until this much was sent for each byte of the content, such as 1.5.
+    #[arg(long, value_name = "RATIO", value_parser = choose::ratio)]
+    pub(crate) seed_ratio: Option<u32>,
+
+    /// Serve for this long after the download, such as 90s, 30m, 12h or 7d, over all runs.
+    #[arg(long, value_name = "TIME", value_parser = choose::time)]
+    pub(crate) seed_time: Option<Duration>,
 }
 
 /// What `--encryption` takes.
@@ -134,17 +182,27 @@ pub(crate) struct Get {
     #[arg(long = "peer", value_name = "ADDR")]
     pub(crate) peers: Vec<SocketAddr>,
 
-    /// Receive at most this much from peers.
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+
+    /// Receive at most this much from peers, over all torrents.
     #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) down: Option<u64>,
 
-    /// Connections to peers at most.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) max_peers: Option<u32>,
+    /// Receive at most this much for each torrent.
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    pub(crate) torrent_down: Option<u64>,
 
-    /// Serve others after the download, until Ctrl-C.
+    /// Send at most this much for each torrent.
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    pub(crate) torrent_up: Option<u64>,
+
+    /// Serve others after the download, until Ctrl-C, or as --seed-ratio and --seed-time say.
     #[arg(long)]
     pub(crate) seed: bool,
+
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
 
     /// Report as JSON lines on standard output.
     #[arg(long)]
@@ -165,6 +223,9 @@ pub(crate) struct Seed {
 
     #[command(flatten)]
     pub(crate) network: Network,
+
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
 
     /// Report as JSON lines on standard output.
     #[arg(long)]

@@ -68,6 +68,16 @@ pub(crate) fn config(network: &Network) -> Result<Config, Failure> {
         encryption: network.encryption.into(),
         ..Config::default()
     };
+    if let Some(slots) = network.slots {
+        config.upload_slots = slots.into();
+    }
+    if let Some(max) = network.max_peers {
+        config.peers_max = max as usize;
+        config.torrent_peers_max = max as usize;
+    }
+    if let Some(max) = network.max_half_open {
+        config.half_open_max = max as usize;
+    }
     for address in &network.bind {
         let twice = match address {
             IpAddr::V4(v4) => config.bind_v4.replace(*v4).is_some(),

@@ -71,7 +71,7 @@ pub(crate) fn storage_text(name: &str, error: &JobError) -> String {
         JobErrorKind::Busy => {
             "another teem works on this torrent in this folder; wait for it or stop it, or choose another folder"
         }
-        JobErrorKind::Full => "make room on the disk, then run the same command again to go on",
+        JobErrorKind::Full => "make room on the disk; what is here already is safe",
         JobErrorKind::PermissionDenied => {
             "choose a folder that you may write to, or change its permissions"
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use teem_core::ids::TorrentId;
 use teem_core::machine::JobErrorKind;
 use teem_core::metainfo::Metainfo;
-use teem_core::session::{AddTorrent, Event, TorrentSnapshot};
+use teem_core::session::{AddTorrent, Event, RateLimits, TorrentSnapshot};
 use teem_core::time::Instant;
 use teem_core::torrent::resume::resume_name;
 use teem_io::storage;
@@ -29,14 +29,14 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 pub(crate) fn run(get: &Get) -> Outcome {
     let mut config = engine::config(&get.network)?;
     config.down_bytes_per_s = get.down;
-    if let Some(max) = get.max_peers {
-        config.peers_max = max as usize;
-        config.torrent_peers_max = max as usize;
-    }
     let mut torrents: BTreeMap<_, Arc<Metainfo>> = BTreeMap::new();
     for name in &get.torrents {
         let metainfo = source::load(name)?;
         torrents.insert(metainfo.info().swarm_hash(), metainfo);
+    }
+    if torrents.len() > 1 && get.choice.names_files() {
+        let text = "--select and --priority are about the files of one torrent; name one";
+        return Err(Failure::Input(text.into()));
     }
     let interrupts = Interrupts::new()?;
     let mut report = Report::new(get.json, false);
@@ -45,23 +45,27 @@ pub(crate) fn run(get: &Get) -> Outcome {
         report.listening(engine.listen(get.network.port).await?);
         let mut download = Download::default();
         for metainfo in torrents.into_values() {
-            let add = prepare(get, &metainfo, &report);
+            let add = prepare(get, &metainfo, &report)?;
             let id = engine.add(metainfo.info().name(), add)?;
             report.added(id, metainfo, &get.output.display().to_string());
             download.torrents.insert(id, Progress::Running);
         }
-        download.run(&mut engine, &mut report, get.seed).await
+        let seed = get.seed || get.sharing.ends();
+        download.run(&mut engine, &mut report, seed).await
     })
 }
 
 /// A torrent with what is known of it.
-fn prepare(get: &Get, metainfo: &Arc<Metainfo>, report: &Report) -> AddTorrent {
+fn prepare(get: &Get, metainfo: &Arc<Metainfo>, report: &Report) -> Result<AddTorrent, Failure> {
     let mut add = AddTorrent::new(Arc::clone(metainfo), paths::location(&get.output));
     (add.state, add.resume) = state(&get.output, metainfo, report);
     add.own_trackers = !get.network.no_trackers;
     add.trackers.clone_from(&get.network.trackers);
     add.peers.clone_from(&get.peers);
-    add
+    add.limits = RateLimits { down_bytes_per_s: get.torrent_down, up_bytes_per_s: get.torrent_up };
+    add.share = get.sharing.limits();
+    get.choice.apply(metainfo, &mut add)?;
+    Ok(add)
 }
 
 /// Where the state of a torrent in `folder` lies, and what was saved there.
@@ -92,6 +96,8 @@ struct Download {
 enum Progress {
     Running,
     Finished,
+    /// Finished, and others were served enough.
+    Shared,
     Failed,
 }
 
@@ -111,7 +117,7 @@ impl Download {
                 Step::Signal(signal) => break Some(signal),
             }
             if let Some(since) = self.settled
-                && (!seed || self.all(&Progress::Failed))
+                && (!seed || self.is_over())
                 && (engine.now().saturating_since(since) >= TELL_MAX || !owes(engine))
             {
                 break None;
@@ -135,6 +141,9 @@ impl Download {
             Event::TorrentFinished(id) => {
                 self.torrents.insert(*id, Progress::Finished);
             }
+            Event::ShareLimitReached(id, _) => {
+                self.torrents.insert(*id, Progress::Shared);
+            }
             Event::TorrentFailed(id, error) => {
                 self.busy |= error.kind == JobErrorKind::Busy;
                 self.torrents.insert(*id, Progress::Failed);
@@ -143,8 +152,9 @@ impl Download {
         }
     }
 
-    fn all(&self, progress: &Progress) -> bool {
-        self.torrents.values().all(|torrent| torrent == progress)
+    /// Nobody is served any more.
+    fn is_over(&self) -> bool {
+        self.torrents.values().all(|at| matches!(at, Progress::Failed | Progress::Shared))
     }
 
     fn is_settled(&self) -> bool {
@@ -152,7 +162,8 @@ impl Download {
     }
 
     fn outcome(&self, signal: Option<Signal>, saved: bool) -> Outcome {
-        if self.all(&Progress::Finished) {
+        let here = |at: &Progress| matches!(at, Progress::Finished | Progress::Shared);
+        if self.torrents.values().all(here) {
             return Ok(());
         }
         if let Some(signal) = signal {

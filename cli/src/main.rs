@@ -4,6 +4,7 @@
 //! is here reads arguments, starts them, and tells people and programs what happens.
 
 mod args;
+mod choose;
 mod create;
 mod demo;
 mod engine;

@@ -61,14 +61,14 @@ impl Bars {
     /// Shows a torrent as it is; `text` stands behind its bar.
     pub(crate) fn show(&mut self, torrent: &TorrentSnapshot, text: String) {
         let bar = self.bars.entry(torrent.id).or_insert_with(|| {
-            let bar = Self::multi().add(ProgressBar::new(torrent.total_bytes));
+            let bar = Self::multi().add(ProgressBar::new(torrent.wanted_bytes));
             bar.set_style(style());
             bar.set_prefix(crate::report::printable(&torrent.name));
             bar
         });
         let (done, total) = match torrent.state {
             TorrentState::Checking { done, total } => (done, total),
-            _ => (torrent.have_bytes, torrent.total_bytes),
+            _ => (torrent.wanted_bytes - torrent.left_bytes, torrent.wanted_bytes),
         };
         bar.set_length(total.max(1));
         bar.set_position(if total == 0 { 1 } else { done });

@@ -29,6 +29,7 @@ pub(crate) fn run(seed: &Seed) -> Outcome {
         add.seed_only = true;
         add.own_trackers = !seed.network.no_trackers;
         add.trackers.clone_from(&seed.network.trackers);
+        add.share = seed.sharing.limits();
         let id = engine.add(&name, add)?;
         report.added(id, metainfo, &folder.display().to_string());
         serve(&mut engine, &mut report).await
@@ -46,8 +47,10 @@ async fn serve(engine: &mut Engine, report: &mut Report) -> Outcome {
             }
             Step::Event(event) => {
                 report.event(engine.session(), &event);
-                if let Event::TorrentReady(id) = event {
-                    warn_if_incomplete(engine, report, id);
+                match event {
+                    Event::TorrentReady(id) => warn_if_incomplete(engine, report, id),
+                    Event::ShareLimitReached(..) => break,
+                    _ => {}
                 }
             }
             Step::Tick => report.progress(engine.session(), engine.now()),

@@ -6,15 +6,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Running, Yard, code, event, run, stderr};
+use common::{Running, Yard, code, event, run, stderr, strs};
 use rustix::process::Signal;
 use teem_io::clock::Clock;
 
 const MIB: u64 = 1 << 20;
-
-fn strs(args: &[String]) -> Vec<&str> {
-    args.iter().map(String::as_str).collect()
-}
 
 #[test]
 fn a_torrent_is_downloaded_and_a_second_run_finds_it_complete() {
@@ -209,4 +205,56 @@ fn the_demo_ends_well_and_leaves_nothing() {
     let said = String::from_utf8_lossy(&demo.stdout);
     assert!(said.contains("2 copies of 8.0 MiB, all right"), "{said}");
     assert_eq!(std::fs::read_dir(temp.path()).expect("there").count(), 0);
+}
+
+#[test]
+fn only_the_files_that_were_selected_are_made() {
+    let yard = Yard::folder(&[("a", MIB as usize), ("b", 3 * MIB as usize), ("c", MIB as usize)]);
+    let (_seeder, peer) = yard.seeder(&[]);
+    let got = run(&yard.get("got", &["--peer", &peer, "--select", "1,3"]));
+    assert_eq!(code(&got), 0, "{}", stderr(&got));
+    let summary = event(&got, "summary");
+    assert_eq!(summary["complete"], true);
+    assert_eq!(summary["torrents"][0]["left_pieces"], 0);
+    assert_eq!(summary["downloaded_bytes"], 2 * MIB, "pieces end where files do");
+    assert!(yard.is_file_complete("got", "a") && yard.is_file_complete("got", "c"));
+    assert!(!yard.file("got", "b").exists());
+
+    let rest = run(&yard.get("got", &["--peer", &peer]));
+    assert_eq!(code(&rest), 0, "{}", stderr(&rest));
+    assert_eq!(event(&rest, "summary")["downloaded_bytes"], 3 * MIB);
+    assert!(yard.is_file_complete("got", "b"));
+}
+
+#[test]
+fn a_selection_that_cannot_be_says_what_there_is() {
+    let yard = Yard::folder(&[("a", 100), ("b", 100)]);
+    for (select, says) in [
+        ("3", "there is no file 3"),
+        ("2-9", "there is no file 9"),
+        ("0", "numbered from 1"),
+        ("x", "teem show"),
+    ] {
+        let got = run(&yard.get("got", &["--select", select]));
+        assert_eq!(code(&got), 2);
+        assert!(stderr(&got).contains(says), "{select}: {}", stderr(&got));
+    }
+    let got = run(&yard.get("got", &["--priority", "1-2=skip"]));
+    assert_eq!(code(&got), 2, "{}", stderr(&got));
+}
+
+#[test]
+fn a_seeder_ends_when_its_ratio_is_reached() {
+    let yard = Yard::new(2 * MIB as usize);
+    let (mut seeder, peer) = yard.seeder(&["--seed-ratio", "1", "--up", "20M"]);
+    let got = run(&yard.get("got", &["--peer", &peer]));
+    assert_eq!(code(&got), 0, "{}", stderr(&got));
+    let (code, _, told) = seeder.end();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("the ratio is reached"), "{told}");
+    let mut later = Running::start(&strs(&yard.get("got", &["--seed-time", "2s"])));
+    later.await_that("note", |event| {
+        event["message"].as_str().is_some_and(|text| text.contains("time of seeding is over"))
+    });
+    assert_eq!(later.end().0, Some(0));
 }

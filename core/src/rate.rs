@@ -62,8 +62,8 @@ impl Rate {
     }
 }
 
-/// A limit on how fast bytes may go, or none. What is not used within a quarter of a second is
-/// lost, so no second holds much more than the rate.
+/// A limit on how fast bytes may go, or none. What is not used within a tenth of a second is lost,
+/// but for what two grants take, so no second holds much more than the rate.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     rate: Option<u64>,
@@ -152,7 +152,7 @@ impl Bucket {
 
     fn depth(&self) -> i64 {
         let rate = self.rate.unwrap_or(0);
-        i64::try_from((rate / 4).max(4 * GRANT_MIN as u64)).unwrap_or(i64::MAX)
+        i64::try_from((rate / 10).max(2 * GRANT_MIN as u64)).unwrap_or(i64::MAX)
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn no_second_holds_more_than_the_rate_and_a_quarter() {
+    fn no_second_holds_more_than_the_rate_and_a_tenth() {
         let mut bucket = Bucket::new(at(0), Some(100_000));
         let mut went = std::vec![0_usize; 10];
         for milli in 0..10_000 {
@@ -185,9 +185,9 @@ mod tests {
             bucket.take(grant);
             went[milli as usize / 1_000] += grant;
         }
-        assert!(went.iter().all(|sum| (75_000..=125_000).contains(sum)), "{went:?}");
+        assert!(went.iter().all(|sum| (90_000..=110_000).contains(sum)), "{went:?}");
         let total: usize = went.iter().sum();
-        assert!((980_000..=1_025_000).contains(&total), "{total}");
+        assert!((990_000..=1_010_000).contains(&total), "{total}");
     }
 
     #[test]

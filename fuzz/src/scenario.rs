@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use teem_core::metainfo::Metainfo;
 use teem_core::rng::Seed;
-use teem_core::session::{Command, Config, RemoveFiles, TorrentState};
+use teem_core::session::{Command, Config, RateLimits, RemoveFiles, TorrentState};
 use teem_core::time::{Duration, Instant};
 use teem_core::wire::BLOCK_LEN;
 use teem_sim::storage::{Cost, JobKind, Profile};
@@ -330,7 +330,8 @@ impl Event {
             Self::Pause => swarm.command(host, Command::Pause(id)),
             Self::Resume => swarm.command(host, Command::Resume(id)),
             Self::Limit(rate) => {
-                let limits = Command::SetLimits { down_bytes_per_s: rate, up_bytes_per_s: rate };
+                let limits =
+                    Command::SetLimits(RateLimits { down_bytes_per_s: rate, up_bytes_per_s: rate });
                 swarm.command(host, limits);
             }
             Self::Introduce => {

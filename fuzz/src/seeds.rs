@@ -152,6 +152,7 @@ fn files(add: Add<'_>) {
         downloaded: 12,
         uploaded: 1 << 40,
         completed: true,
+        seeded: teem_core::time::Duration::from_secs(7),
     };
     let body = |resume: &Resume| {
         let mut bytes = resume.to_bytes();

@@ -18,8 +18,12 @@ use teem_core::machine::{
     RECV_CREDIT_MIN, SocketError, SocketInput, StreamError, StreamInput,
 };
 use teem_core::rng::Seed;
-use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, Session, TorrentState};
+use teem_core::session::{
+    AddTorrent, Command, Config, Event, RateLimits, RemoveFiles, Session, TorrentState,
+};
 use teem_core::time::{Duration, Instant, UnixTime};
+use teem_core::torrent::picker::Priority;
+use teem_core::torrent::share::ShareLimits;
 use teem_core::wire::{
     BLOCK_LEN, BlockRequest, Decoder, HANDSHAKE_LEN, Handshake, Limits, Message, Reserved,
 };
@@ -624,14 +628,41 @@ impl World {
             return;
         }
         let command = match choice % 8 {
+            // A few choices of each kind are about what is wanted.
+            _ if choice >= 230 => match choice % 4 {
+                0 => {
+                    let files = [script.byte(), script.byte(), script.byte()];
+                    Command::SetPriorities(
+                        torrent,
+                        files.map(|byte| Priority::new(byte % 8)).into(),
+                    )
+                }
+                1 => Command::SetSequential(torrent, script.flag()),
+                2 => {
+                    let limit = |byte: u8| (byte & 1 == 1).then(|| u64::from(byte) * 100);
+                    let limits = RateLimits {
+                        down_bytes_per_s: limit(script.byte()),
+                        up_bytes_per_s: limit(script.byte()),
+                    };
+                    Command::SetTorrentLimits(torrent, limits)
+                }
+                _ => {
+                    let limit = |byte: u8| (byte & 1 == 1).then(|| u32::from(byte));
+                    let limits = ShareLimits {
+                        ratio_permille: limit(script.byte()),
+                        seed_time_s: limit(script.byte()),
+                    };
+                    Command::SetShareLimits(torrent, limits)
+                }
+            },
             0 | 1 => Command::Pause(torrent),
             2 | 3 => Command::Resume(torrent),
             4 => {
                 let limit = |byte: u8| (byte & 1 == 1).then(|| u64::from(byte) * 100);
-                Command::SetLimits {
+                Command::SetLimits(RateLimits {
                     down_bytes_per_s: limit(script.byte()),
                     up_bytes_per_s: limit(script.byte()),
-                }
+                })
             }
             5 => Command::Announce(torrent),
             6 if choice > 200 => {

@@ -13,9 +13,11 @@ use teem_core::machine::{Application, HashSource, Job, JobOutput, JobResult, Loc
 use teem_core::metainfo::Metainfo;
 use teem_core::metainfo::create::{Content, Draft, Options};
 use teem_core::rng::Seed;
-use teem_core::session::{AddTorrent, Command, Config, RemoveFiles, Session};
+use teem_core::session::{AddTorrent, Command, Config, RateLimits, RemoveFiles, Session};
 use teem_core::time::{Instant, UnixTime};
+use teem_core::torrent::picker::Priority;
 use teem_core::torrent::resume::Resume;
+use teem_core::torrent::share::ShareLimits;
 use teem_core::tracker::udp::{Request, Response};
 use teem_core::wire::{
     BLOCK_LEN, BlockRequest, Decoder, ExtensionHandshake, HANDSHAKE_LEN, Handshake, Limits,
@@ -260,6 +262,7 @@ fn add(u: &mut Unstructured<'_>) -> Result<AddTorrent> {
         downloaded: u64::from(how),
         uploaded: 0,
         completed: how & 4 == 4,
+        seeded: teem_core::time::Duration::from_secs(u64::from(how)),
     };
     let mut add = AddTorrent::new(metainfo, Location(Bytes::from_static(b"/content")));
     if which & 0x40 == 0 {
@@ -301,11 +304,37 @@ fn command(u: &mut Unstructured<'_>) -> Result<Command> {
         }
         9 | 10 => Command::AddPeers(torrent_id(u.arbitrary()?), peers(choice / 16)),
         11 | 12 => Command::Announce(torrent_id(u.arbitrary()?)),
-        13 | 14 => {
+        13 => {
             let limit = |byte: u8| (byte & 1 == 1).then(|| u64::from(byte) * 100);
-            Command::SetLimits {
+            let limits = RateLimits {
                 down_bytes_per_s: limit(u.arbitrary()?),
                 up_bytes_per_s: limit(u.arbitrary()?),
+            };
+            if choice < 128 {
+                Command::SetLimits(limits)
+            } else {
+                Command::SetTorrentLimits(torrent_id(choice), limits)
+            }
+        }
+        14 => {
+            let torrent = torrent_id(choice / 16);
+            match choice / 64 {
+                0 => {
+                    let files: [u8; 3] = u.arbitrary()?;
+                    Command::SetPriorities(
+                        torrent,
+                        files.map(|byte| Priority::new(byte % 8)).into(),
+                    )
+                }
+                1 => Command::SetSequential(torrent, u.arbitrary()?),
+                _ => {
+                    let (ratio, time): (Option<u16>, Option<u8>) = u.arbitrary()?;
+                    let limits = ShareLimits {
+                        ratio_permille: ratio.map(u32::from),
+                        seed_time_s: time.map(u32::from),
+                    };
+                    Command::SetShareLimits(torrent, limits)
+                }
             }
         }
         _ if choice > 0xe0 => Command::ShutDown,

@@ -97,7 +97,9 @@ impl Taken {
     /// order that [`Job`] promises.
     pub(crate) const fn runs_alone(&self) -> bool {
         match &self.job {
-            Job::Files { op, .. } => !matches!(op, FileOp::Flush | FileOp::Check),
+            Job::Files { op, .. } => {
+                !matches!(op, FileOp::Flush | FileOp::Check | FileOp::Room { .. })
+            }
             Job::Fence { .. } => true,
             _ => false,
         }

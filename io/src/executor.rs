@@ -133,7 +133,7 @@ struct Torrent {
 /// durable what was written before, may: a slow disk then holds nothing else up.
 const fn runs_alone(job: &Job) -> bool {
     match job {
-        Job::Files { op, .. } => !matches!(op, FileOp::Flush | FileOp::Check),
+        Job::Files { op, .. } => !matches!(op, FileOp::Flush | FileOp::Check | FileOp::Room { .. }),
         _ => false,
     }
 }

@@ -14,18 +14,20 @@
 //! | `tracker` | `torrent`, `url` (secrets masked), `peers` or `error` |
 //! | `finished` | `torrent`: all of it is here |
 //! | `torrent_failed` | `torrent`, `message` |
+//! | `disk_full`, `disk_has_room` | `torrent`, with `disk_full` also `message` |
 //! | `note`, `warning` | `message` |
-//! | `summary` | `complete`, `seconds`, `downloaded_bytes`, `uploaded_bytes`, `wasted_bytes`, `corrupt_bytes`, `checked_bytes` (of this run), `torrents` |
+//! | `summary` | `complete`, `seconds`, `downloaded_bytes`, `uploaded_bytes`, `wasted_bytes`, `corrupt_bytes`, `checked_bytes` (of this run), `torrents`; `complete` says whether all that was wanted is here |
 //! | `torrent`, `magnet` | what `show` shows |
 //! | `created` | `torrent`, `name`, `output`, `total_bytes`, `piece_bytes`, `pieces`, `files` |
 //! | `verified` | `torrent`, `name`, `complete`, `right_pieces`, `pieces`, `files` (`number`, `path`, `bytes`, `state`, `pieces`, `wrong_pieces`) |
 //! | `error` | `message`, `exit_code`: the last line of a run without success |
 //!
 //! A torrent goes by its info hash in hex. In `progress` and in the list `torrents` of `summary`
-//! it has: `torrent`, `name`, `state`, `waits_for`, `total_bytes`, `have_bytes`, `left_bytes`,
-//! `pieces`, `have_pieces`, `downloaded_bytes` and `uploaded_bytes` (over all runs),
-//! `down_bytes_per_s`, `up_bytes_per_s`, `peers`, `seeds`, `known_peers`, `eta_s` (or null);
-//! while it is being checked also `checked_bytes` and `to_check_bytes`.
+//! it has: `torrent`, `name`, `state`, `waits_for`, `total_bytes`, `have_bytes`, `wanted_bytes` (of
+//! pieces that are wanted), `left_bytes` (of these), `pieces`, `have_pieces`, `left_pieces`
+//! (wanted ones), `downloaded_bytes` and `uploaded_bytes` (over all runs), `down_bytes_per_s`,
+//! `up_bytes_per_s`, `peers`, `seeds`, `known_peers`, `eta_s` (or null); while it is being checked
+//! also `checked_bytes` and `to_check_bytes`.
 //! Members may be added; programs ignore events and members that they do not know.
 
 use std::time::Duration;
@@ -72,6 +74,11 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
                 json!({ "torrent": report.hash(*id), "message": error.to_string() }),
             );
         }
+        Event::DiskFull(id, error) => {
+            let members = json!({ "torrent": report.hash(*id), "message": error.to_string() });
+            write("disk_full", members);
+        }
+        Event::DiskHasRoom(id) => write("disk_has_room", json!({ "torrent": report.hash(*id) })),
         Event::PieceFailed(id, piece) => {
             write("piece_failed", json!({ "torrent": report.hash(*id), "piece": piece.0 }));
         }
@@ -118,7 +125,7 @@ pub(super) fn summary(torrents: &[TorrentSnapshot], stats: &Stats, took: Duratio
     write(
         "summary",
         json!({
-            "complete": torrents.iter().all(|torrent| torrent.have_pieces == torrent.pieces),
+            "complete": torrents.iter().all(|torrent| torrent.left_pieces == 0),
             "seconds": took.as_secs_f64(),
             "downloaded_bytes": stats.downloaded_bytes,
             "uploaded_bytes": stats.uploaded_bytes,
@@ -138,9 +145,11 @@ fn snapshot(torrent: &TorrentSnapshot) -> Value {
         "waits_for": waits_for(torrent.waits_for),
         "total_bytes": torrent.total_bytes,
         "have_bytes": torrent.have_bytes,
+        "wanted_bytes": torrent.wanted_bytes,
         "left_bytes": torrent.left_bytes,
         "pieces": torrent.pieces,
         "have_pieces": torrent.have_pieces,
+        "left_pieces": torrent.left_pieces,
         "downloaded_bytes": torrent.downloaded_bytes,
         "uploaded_bytes": torrent.uploaded_bytes,
         "down_bytes_per_s": torrent.down_bytes_per_s,
@@ -179,6 +188,7 @@ const fn waits_for(waits: WaitsFor) -> Option<&'static str> {
         WaitsFor::Unchoke => Some("unchoke"),
         WaitsFor::Disk => Some("disk"),
         WaitsFor::RateLimit => Some("rate_limit"),
+        WaitsFor::Room => Some("room"),
         _ => Some("other"),
     }
 }

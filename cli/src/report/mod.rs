@@ -16,6 +16,7 @@ use teem_core::ids::TorrentId;
 use teem_core::metainfo::Metainfo;
 use teem_core::session::{Event, Session, TorrentSnapshot, TorrentState};
 use teem_core::time::Instant;
+use teem_core::torrent::share::ShareLimit;
 
 use crate::failure::{Failure, storage_text};
 use crate::progress::{Above, Bars};
@@ -200,6 +201,22 @@ impl Report {
                 tracing::info!(torrent = self.name(*torrent), %url, %error, "tracker failed");
                 if self.told.insert((url.clone().into(), error.clone())) && !self.is_json() {
                     hint(&format!("warning: tracker {url}: {error}"));
+                }
+            }
+            Event::DiskFull(id, error) => {
+                self.warn(&format!(
+                    "{}\nothers are served meanwhile; it goes on when there is room",
+                    storage_text(&self.name(*id), error)
+                ));
+            }
+            Event::DiskHasRoom(id) => {
+                self.note(&format!("{}: the disk has room again, going on", self.name(*id)));
+            }
+            Event::ShareLimitReached(id, limit) => {
+                let name = self.name(*id);
+                match limit {
+                    ShareLimit::Ratio => self.note(&format!("{name}: the ratio is reached")),
+                    ShareLimit::Time => self.note(&format!("{name}: its time of seeding is over")),
                 }
             }
             Event::SaveFailed(id, error) => {

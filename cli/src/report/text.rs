@@ -26,6 +26,7 @@ pub(super) fn state(torrent: &TorrentSnapshot, serve_only: bool) -> String {
             WaitsFor::Pieces => "waiting for peers that have what is missing".into(),
             WaitsFor::Unchoke => "waiting for peers to let us download".into(),
             WaitsFor::Disk => "waiting for the disk".into(),
+            WaitsFor::Room => "the disk is full: waiting for room".into(),
             _ => "waiting".into(),
         },
         TorrentState::Seeding => "seeding".into(),
@@ -72,8 +73,8 @@ pub(super) fn behind_bar(torrent: &TorrentSnapshot, serve_only: bool) -> String 
     if plain {
         parts.push(format!(
             "{} of {}",
-            size::show(torrent.have_bytes),
-            size::show(torrent.total_bytes)
+            size::show(torrent.wanted_bytes - torrent.left_bytes),
+            size::show(torrent.wanted_bytes)
         ));
     } else {
         parts.push(state(torrent, serve_only));
@@ -99,7 +100,7 @@ pub(super) fn line(torrent: &TorrentSnapshot, serve_only: bool) -> String {
     format!(
         "{}: {}%  {}",
         printable(&torrent.name),
-        percent(torrent.have_bytes, torrent.total_bytes),
+        percent(torrent.wanted_bytes - torrent.left_bytes, torrent.wanted_bytes),
         behind_bar(torrent, serve_only),
     )
 }
@@ -114,6 +115,12 @@ pub(super) fn summary(torrent: &TorrentSnapshot) -> String {
     let total = size::show(torrent.total_bytes);
     if torrent.have_pieces == torrent.pieces {
         format!("{}: complete and verified, {total}", printable(&torrent.name))
+    } else if torrent.left_pieces == 0 {
+        format!(
+            "{}: what was selected is complete and verified, {} of {total}",
+            printable(&torrent.name),
+            size::show(torrent.wanted_bytes),
+        )
     } else {
         let missing = torrent.pieces - torrent.have_pieces;
         format!(

@@ -48,7 +48,24 @@ impl Yard {
         Seed::from_number(len as u64).stream("content", 0).fill(&mut content);
         std::fs::create_dir(folder.path().join("seed")).expect("made");
         std::fs::write(folder.path().join("seed/data.bin"), &content).expect("written");
-        let yard = Self { folder, content };
+        Self { folder, content }.with_torrent()
+    }
+
+    /// A folder `seed/data.bin` of files with random bytes, and `data.torrent`.
+    pub fn folder(files: &[(&str, usize)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("seed/data.bin");
+        std::fs::create_dir_all(&data).expect("made");
+        for (number, (name, len)) in files.iter().enumerate() {
+            let mut content = vec![0; *len];
+            Seed::from_number(number as u64).stream("content", 0).fill(&mut content);
+            std::fs::write(data.join(name), &content).expect("written");
+        }
+        Self { folder, content: Vec::new() }.with_torrent()
+    }
+
+    fn with_torrent(self) -> Self {
+        let yard = self;
         let (data, torrent) = (yard.text("seed/data.bin"), yard.text("data.torrent"));
         let made = teem(&["create", &data, "-o", &torrent, "--piece-size", "256K"]);
         assert_eq!(code(&made), 0, "{}", stderr(&made));
@@ -80,6 +97,16 @@ impl Yard {
         let (torrent, to) = (self.text("data.torrent"), self.text(to));
         let own = ["get", &torrent, "-o", &to, "--bind", "127.0.0.1", "--port", "0", "--json"];
         own.into_iter().chain(extra.iter().copied()).map(str::to_owned).collect()
+    }
+
+    /// A file of a [`folder`](Self::folder) as it was downloaded to `to`.
+    pub fn file(&self, to: &str, name: &str) -> PathBuf {
+        self.path(to).join("data.bin").join(name)
+    }
+
+    pub fn is_file_complete(&self, to: &str, name: &str) -> bool {
+        let read = |folder| std::fs::read(self.file(folder, name));
+        read(to).is_ok_and(|got| got == read("seed").expect("it is there"))
     }
 
     pub fn is_complete(&self, to: &str) -> bool {
@@ -163,4 +190,8 @@ pub fn torrent_of(bytes: &[u8], folder: &Path) -> String {
     let path = folder.join("broken.torrent");
     std::fs::write(&path, bytes).expect("written");
     path.to_str().expect("UTF-8").to_owned()
+}
+
+pub fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
 }

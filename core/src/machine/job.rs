@@ -18,7 +18,7 @@ use crate::metainfo::Layout;
 /// Jobs run and finish in any order, but for these rules, which executors keep: a job sees what
 /// writes of the same torrent wrote that were *completed* before it was taken; a
 /// [`Job::Fence`] completes after every job of its torrent taken before it; a
-/// [`FileOp`] other than [`FileOp::Flush`] and [`FileOp::Check`] runs alone among the jobs of its
+/// [`FileOp`] other than [`FileOp::Flush`], [`FileOp::Check`] and [`FileOp::Room`] runs alone among the jobs of its
 /// torrent, after those taken before it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -114,6 +114,12 @@ pub enum FileOp {
     Flush,
     /// Look at the files again: [`JobOutput::Files`].
     Check,
+    /// Say whether so many bytes more find room: [`JobOutput::Done`], or
+    /// [`JobErrorKind::Full`]. It may run beside other jobs.
+    Room {
+        /// How many.
+        bytes: u64,
+    },
     /// Take the files elsewhere: [`JobOutput::Done`].
     Move {
         /// The new folder.

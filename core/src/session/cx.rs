@@ -11,11 +11,11 @@ use smallvec::SmallVec;
 use super::config::Config;
 use super::event::Event;
 use super::filter::IpFilter;
+use super::gate::{Gate, RateLimits};
 use super::stats::Stats;
 use crate::ids::{PeerId, PieceIndex, StreamId, TorrentId};
 use crate::machine::{Clock, Jobs, Outbox};
 use crate::peer::Run;
-use crate::rate::Bucket;
 use crate::rng::Seed;
 use crate::time::{Instant, UnixTime};
 use crate::timers::Timers;
@@ -43,8 +43,8 @@ pub(crate) struct Cx {
     pub(crate) seed: Seed,
     pub(crate) stats: Stats,
     pub(crate) memory: Memory,
-    pub(crate) down: Bucket,
-    pub(crate) up: Bucket,
+    /// The limits of the session.
+    pub(crate) gate: Gate,
     /// Headers and small messages are cut from this; see [`Cx::make_room`].
     pub(crate) scratch: BytesMut,
     events: VecDeque<Event>,
@@ -96,6 +96,8 @@ pub(crate) enum JobOwner {
     Flush { torrent: TorrentId },
     /// Resume data.
     Save { torrent: TorrentId },
+    /// The disk says whether it has room again.
+    Room { torrent: TorrentId },
     /// The files are closed.
     Close { torrent: TorrentId },
     /// The files are deleted.
@@ -186,8 +188,13 @@ impl Cx {
             seed,
             stats: Stats::default(),
             memory: Memory::new(config.buffer_bytes_max),
-            down: Bucket::new(now, config.down_bytes_per_s),
-            up: Bucket::new(now, config.up_bytes_per_s),
+            gate: Gate::new(
+                now,
+                RateLimits {
+                    down_bytes_per_s: config.down_bytes_per_s,
+                    up_bytes_per_s: config.up_bytes_per_s,
+                },
+            ),
             scratch: BytesMut::new(),
             events: VecDeque::new(),
             config,

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::filter::IpFilter;
+use super::gate::RateLimits;
 use crate::ids::{CommandToken, InfoHash, PieceIndex, TorrentId};
 use crate::machine::{Allocation, JobError, Location, SocketError};
 use crate::metainfo::{Metainfo, MetainfoError};
 use crate::mse::Method;
 use crate::peer::CloseReason;
+use crate::torrent::picker::Priority;
+use crate::torrent::share::{ShareLimit, ShareLimits};
 use crate::wire::BlockRequest;
 
 /// What a session can be asked for.
@@ -37,13 +40,19 @@ pub enum Command {
     AddPeers(TorrentId, Vec<SocketAddr>),
     /// Ask its trackers for peers as soon as they allow.
     Announce(TorrentId),
-    /// Limit what peers send us and what we send them, in bytes per second; none: no limit.
-    SetLimits {
-        /// What peers send us.
-        down_bytes_per_s: Option<u64>,
-        /// What we send peers.
-        up_bytes_per_s: Option<u64>,
-    },
+    /// Limit what peers send us and what we send them, over all torrents.
+    SetLimits(RateLimits),
+    /// Limit what the peers of one torrent send us and what we send them; the session's limits
+    /// hold beside these.
+    SetTorrentLimits(TorrentId, RateLimits),
+    /// How much each file is wanted, by index, from now on; those that are not named are wanted
+    /// as usual. A piece is wanted as much as the file in it that is wanted most. Of a file that
+    /// is not wanted, what lies in such a piece is fetched and written all the same.
+    SetPriorities(TorrentId, Vec<Priority>),
+    /// Whether to begin pieces by index, and not the rarest first.
+    SetSequential(TorrentId, bool),
+    /// When it has served others enough.
+    SetShareLimits(TorrentId, ShareLimits),
     /// Pause every torrent and close every file: [`Event::ShutDown`] when all is saved and told.
     ShutDown,
     /// Ask these trackers from now on, tier by tier (BEP 12), in place of those it has. What is no
@@ -93,6 +102,14 @@ pub struct AddTorrent {
     pub paused: bool,
     /// Whether peers are kept to the session's filter of addresses. Trackers always are.
     pub filtered: bool,
+    /// How much each file is wanted, as for [`Command::SetPriorities`].
+    pub priorities: Vec<Priority>,
+    /// Whether to begin pieces by index.
+    pub sequential: bool,
+    /// Limits of its own.
+    pub limits: RateLimits,
+    /// When it has served others enough.
+    pub share: ShareLimits,
 }
 
 impl AddTorrent {
@@ -110,6 +127,10 @@ impl AddTorrent {
             seed_only: false,
             paused: false,
             filtered: true,
+            priorities: Vec::new(),
+            sequential: false,
+            limits: RateLimits::default(),
+            share: ShareLimits::default(),
         }
     }
 }
@@ -152,6 +173,13 @@ pub enum Event {
     TorrentFinished(TorrentId),
     /// Its storage failed; it stopped and can be resumed.
     TorrentFailed(TorrentId, JobError),
+    /// The disk has no room for more of it: nothing is fetched until it has, and others are
+    /// served. Told once, until there was room again.
+    DiskFull(TorrentId, JobError),
+    /// The disk takes more of it again.
+    DiskHasRoom(TorrentId),
+    /// It served others as much as it was to; it is being paused.
+    ShareLimitReached(TorrentId, ShareLimit),
     /// It is paused: told, saved.
     TorrentPaused(TorrentId),
     /// It is gone.

@@ -15,15 +15,12 @@ use crate::machine::{
 };
 use crate::peer::{CloseReason, LimitReached};
 use crate::rate::GRANT_MIN;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::torrent::{Hashed, Torrent, Upward};
 use crate::wire::Message;
 
 /// Most bytes of one stream to read at a time.
 const READ_MAX: usize = 1024 * 1024;
-
-/// How often a rate limit hands out at the most.
-const GRANT_EVERY: Duration = Duration::from_millis(10);
 
 impl Session {
     fn on_stream(&mut self, id: StreamId, input: StreamInput) {
@@ -63,12 +60,16 @@ impl Session {
         let now = self.cx.now();
         let len = bytes.len();
         self.cx.stats.received_bytes += len as u64;
-        self.cx.down.fill(now);
-        self.cx.down.take(len);
-        if self.cx.down.available() == 0 {
-            self.await_rates();
-        }
+        self.cx.gate.received(now, len);
+        self.await_rates();
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
+        if peer.limited
+            && let Some(torrent) = peer.torrent.and_then(|torrent| self.torrents.get_mut(torrent))
+            && let Some(gate) = torrent.gate_mut()
+        {
+            gate.received(now, len);
+            torrent.arm(&mut self.cx);
+        }
         peer.last_received = now;
         if peer.is_open() {
             if let Some(cipher) = &mut peer.cipher {
@@ -131,7 +132,8 @@ impl Session {
         let lent = stream.lent;
         stream.lent = 0;
         let sent = stream.settle(count);
-        self.cx.up.give_back(lent.saturating_sub(sent));
+        let back = lent.saturating_sub(sent);
+        self.cx.gate.up.give_back(back);
         self.cx.stats.sent_bytes += sent as u64;
         let left = stream.send.len();
         let Some(peer) = self.streams.peer_mut(id) else { return };
@@ -143,6 +145,9 @@ impl Session {
         }
         let torrent = peer.torrent;
         if let Some(torrent) = torrent.and_then(|torrent| self.torrents.get_mut(torrent)) {
+            if let Some(gate) = torrent.gate_mut() {
+                gate.up.give_back(back);
+            }
             torrent.on_sent(id, &mut self.streams, &mut self.cx);
         }
     }
@@ -152,9 +157,7 @@ impl Session {
         while let Some(key) = self.cx.timers.pop(now) {
             match key {
                 TimerKey::Torrent(id) => {
-                    if let Some(torrent) = self.torrents.get_mut(id) {
-                        torrent.on_timer(&mut self.streams, &mut self.cx);
-                    }
+                    self.with_torrent(id, Torrent::on_timer);
                     self.poll_announces(id);
                 }
                 TimerKey::Trackers => self.on_tracker_timeout(),
@@ -256,6 +259,10 @@ impl Session {
                 let files = self.files_of(torrent, result);
                 self.with_torrent(torrent, |t, streams, cx| t.on_flushed(files, streams, cx));
             }
+            JobOwner::Room { torrent } => {
+                let result = result.map(drop);
+                self.with_torrent(torrent, |t, streams, cx| t.on_room(result, streams, cx));
+            }
             JobOwner::Save { torrent } => {
                 let result = result.map(drop);
                 self.with_torrent(torrent, |t, _, cx| t.on_saved(result, cx));
@@ -283,43 +290,24 @@ impl Session {
 
     // Rates.
 
-    /// A limit is reached: wake up when it grants again.
+    /// Wakes up when a limit grants again that is reached.
     fn await_rates(&mut self) {
-        let now = self.cx.now();
-        let next = [self.cx.down.next(), self.cx.up.next()].into_iter().flatten().min();
-        let next = next.map(|next| next.max(now + GRANT_EVERY));
-        // Whoever waits to send does not wait for the other direction.
-        let waits = !self.wait_to_send.is_empty() || !self.wait_next_turn.is_empty();
-        let owed = waits && self.cx.up.next().is_none();
-        let next = if owed { Some(now + GRANT_EVERY) } else { next };
-        self.cx.timers.set(self.rates_timer, now, next);
+        if let Some(at) = self.cx.gate.grant_at() {
+            let now = self.cx.now();
+            self.cx.timers.set(self.rates_timer, now, Some(at));
+        }
     }
 
     /// Lets streams go on that a limit held up.
     pub(super) fn grant_rates(&mut self) {
-        let now = self.cx.now();
-        self.cx.down.fill(now);
-        self.cx.up.fill(now);
-        if self.cx.down.available() > 0 {
-            for (id, stream) in self.streams.iter_mut() {
-                if matches!(stream.kind, Kind::Peer(_)) && !stream.want_read {
-                    stream.want_read = true;
-                    self.cx.out.push(Output::WantRead(id));
-                }
+        let (read, send) = self.cx.gate.granted(self.cx.now());
+        if read {
+            for id in self.streams.ids() {
+                self.streams.read_again(id, &mut self.cx.out);
             }
         }
-        if self.cx.up.available() > 0 {
-            // In turn: what is granted may be enough for one of them only.
-            let mut waiting = core::mem::take(&mut self.wait_to_send);
-            waiting.append(&mut self.wait_next_turn);
-            for id in waiting {
-                let Some(stream) = self.streams.get_mut(id) else { continue };
-                stream.waits_to_send = false;
-                if !stream.want_write {
-                    stream.want_write = true;
-                    self.cx.out.push(Output::WantWrite(id));
-                }
-            }
+        for id in send {
+            self.streams.send_again(id, &mut self.cx.out);
         }
         self.await_rates();
     }
@@ -396,27 +384,35 @@ impl Machine for Session {
         if stream.send.lendable() == 0 {
             return 0;
         }
-        if matches!(stream.kind, Kind::Tracker) {
+        let Kind::Peer(peer) = &stream.kind else {
             return stream.send.lend(max, out);
-        }
-        self.cx.up.fill(now);
-        let allowed = self.cx.up.available();
+        };
+        let limited = peer.torrent.filter(|_| peer.limited);
+        let mut torrent = limited.and_then(|torrent| self.torrents.get_mut(torrent));
+        let own = torrent.as_mut().and_then(|torrent| torrent.gate_mut());
+        let own = own.map_or(usize::MAX, |gate| gate.may_send(now));
+        let allowed = own.min(self.cx.gate.may_send(now));
         if allowed == 0 {
             if !stream.waits_to_send {
                 stream.waits_to_send = true;
-                if core::mem::take(&mut stream.had_turn) {
-                    self.wait_next_turn.push(id);
-                } else {
-                    self.wait_to_send.push(id);
+                let had_turn = core::mem::take(&mut stream.had_turn);
+                match torrent {
+                    Some(torrent) if own == 0 => torrent.wait_to_send(id, had_turn, &mut self.cx),
+                    _ => {
+                        self.cx.gate.wait(now, id, had_turn);
+                        self.await_rates();
+                    }
                 }
-                self.await_rates();
             }
             return 0;
         }
         let lent = stream.lend(max.min(allowed), out);
         stream.lent = lent;
         stream.had_turn = true;
-        self.cx.up.take(lent);
+        self.cx.gate.up.take(lent);
+        if let Some(gate) = torrent.and_then(Torrent::gate_mut) {
+            gate.up.take(lent);
+        }
         lent
     }
 
@@ -424,11 +420,14 @@ impl Machine for Session {
         let Some(stream) = self.streams.get(id) else { return 0 };
         match &stream.kind {
             Kind::Tracker => self.trackers.recv_credit(id),
-            // What others say must not wait for a limit on what we fetch.
-            Kind::Peer(peer) if peer.outstanding() == 0 => {
-                READ_MAX.min(self.cx.down.available()).max(GRANT_MIN)
+            Kind::Peer(peer) => {
+                let limited = peer.torrent.filter(|_| peer.limited);
+                let torrent = limited.and_then(|torrent| self.torrents.get(torrent));
+                let own = torrent.map_or(usize::MAX, Torrent::may_receive);
+                let credit = READ_MAX.min(self.cx.gate.down.available()).min(own);
+                // What others say must not wait for a limit on what we fetch.
+                if peer.outstanding() == 0 { credit.max(GRANT_MIN) } else { credit }
             }
-            Kind::Peer(_) => READ_MAX.min(self.cx.down.available()),
         }
     }
 }

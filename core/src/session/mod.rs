@@ -17,6 +17,7 @@ mod config;
 pub(crate) mod cx;
 mod event;
 mod filter;
+pub(crate) mod gate;
 mod handshake;
 mod machine;
 mod stats;
@@ -31,6 +32,7 @@ use core::net::SocketAddr;
 pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
 pub use filter::{IpFilter, RANGES_MAX};
+pub use gate::RateLimits;
 pub use stats::{PeerSnapshot, Stats, TorrentSnapshot, TorrentState, TrackerSnapshot, WaitsFor};
 
 use self::cx::{Cx, TimerKey};
@@ -64,10 +66,6 @@ pub struct Session {
     trackers_timer: TimerId,
     rates_timer: TimerId,
     udp: Udp,
-    /// Streams that the upload limit told to wait, in order.
-    wait_to_send: Vec<StreamId>,
-    /// Streams that wait too, and come after those: they had a turn.
-    wait_next_turn: Vec<StreamId>,
     /// No torrent runs until somebody says so.
     paused: bool,
     shutting_down: bool,
@@ -99,8 +97,6 @@ impl Session {
             by_mark: BTreeMap::new(),
             mse: seed.stream("mse", 0),
             listeners: Slab::new(),
-            wait_to_send: Vec::new(),
-            wait_next_turn: Vec::new(),
             paused: cx.config.paused,
             shutting_down: false,
             shut_down_told: false,
@@ -213,6 +209,10 @@ impl Session {
         match act(torrent, &mut self.streams, &mut self.cx) {
             Upward::Nothing => {}
             Upward::Stopped => self.on_stopped(id),
+            Upward::SharedEnough(limit) => {
+                self.cx.event(Event::ShareLimitReached(id, limit));
+                self.pause(id);
+            }
         }
     }
 
@@ -230,6 +230,14 @@ impl Session {
             self.go_on(id);
         }
         self.check_shut_down();
+    }
+
+    /// Nobody wants a torrent to run any more.
+    fn pause(&mut self, id: TorrentId) {
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.again = false;
+        }
+        self.stop_torrent(id, AfterStop::Pause);
     }
 
     /// Somebody wants a torrent to run.
@@ -359,12 +367,7 @@ impl Application for Session {
                 };
                 self.cx.event(event);
             }
-            Command::Pause(id) => {
-                if let Some(torrent) = self.torrents.get_mut(id) {
-                    torrent.again = false;
-                }
-                self.stop_torrent(id, AfterStop::Pause);
-            }
+            Command::Pause(id) => self.pause(id),
             Command::Resume(id) => self.resume(id),
             Command::Remove(id, files) => self.stop_torrent(id, AfterStop::Remove(files)),
             Command::AddPeers(id, peers) => {
@@ -378,10 +381,29 @@ impl Application for Session {
                     torrent.arm(&mut self.cx);
                 }
             }
-            Command::SetLimits { down_bytes_per_s, up_bytes_per_s } => {
-                self.cx.down.set_rate(now, down_bytes_per_s);
-                self.cx.up.set_rate(now, up_bytes_per_s);
+            Command::SetLimits(limits) => {
+                self.cx.gate.set(now, limits);
                 self.grant_rates();
+            }
+            Command::SetTorrentLimits(id, limits) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.set_limits(limits, &mut self.streams, &mut self.cx);
+                }
+            }
+            Command::SetPriorities(id, files) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.set_priorities(&files, &mut self.streams, &mut self.cx);
+                }
+            }
+            Command::SetSequential(id, sequential) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.set_sequential(sequential);
+                }
+            }
+            Command::SetShareLimits(id, limits) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.set_share_limits(limits, &mut self.cx);
+                }
             }
             Command::ShutDown => self.shut_down(),
             Command::ReplaceTrackers(id, tiers) => {

@@ -105,6 +105,8 @@ pub enum WaitsFor {
     Disk,
     /// The rate limit.
     RateLimit,
+    /// The disk is full.
+    Room,
 }
 
 /// A torrent as it is now.
@@ -127,12 +129,16 @@ pub struct TorrentSnapshot {
     pub total_bytes: u64,
     /// Bytes of content that are here and verified.
     pub have_bytes: u64,
+    /// Bytes of pieces that are wanted, here or not.
+    pub wanted_bytes: u64,
     /// Bytes of wanted blocks that are not here.
     pub left_bytes: u64,
     /// Pieces.
     pub pieces: u32,
     /// Pieces that are here and verified.
     pub have_pieces: u32,
+    /// Wanted pieces that are not.
+    pub left_pieces: u32,
     /// Bytes of blocks received, over all runs.
     pub downloaded_bytes: u64,
     /// Bytes of blocks sent, over all runs.

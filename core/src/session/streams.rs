@@ -177,6 +177,30 @@ impl Streams {
         }
     }
 
+    /// A limit that held a stream up lets it be read again.
+    pub(crate) fn read_again(&mut self, id: StreamId, out: &mut Outbox) {
+        let Some(stream) = self.slab.get_mut(id) else { return };
+        if matches!(stream.kind, Kind::Peer(_)) && !stream.want_read {
+            stream.want_read = true;
+            out.push(Output::WantRead(id));
+        }
+    }
+
+    /// A limit that held a stream up lets it send again.
+    pub(crate) fn send_again(&mut self, id: StreamId, out: &mut Outbox) {
+        let Some(stream) = self.slab.get_mut(id) else { return };
+        stream.waits_to_send = false;
+        if !stream.want_write {
+            stream.want_write = true;
+            out.push(Output::WantWrite(id));
+        }
+    }
+
+    /// Every stream, in the order of their ids.
+    pub(crate) fn ids(&self) -> Vec<StreamId> {
+        self.slab.keys().collect()
+    }
+
     /// Sets a peer's timer to what it is waiting for.
     pub(crate) fn rearm(&self, id: StreamId, cx: &mut Cx) {
         let deadline = self.peer(id).map(Peer::deadline);

@@ -20,9 +20,15 @@ mod check;
 pub mod choker;
 mod content;
 pub(crate) mod known;
+mod limits;
 pub mod picker;
+mod pieces;
 pub mod resume;
+mod room;
+mod saving;
+mod selection;
 mod serve;
+pub mod share;
 mod slots;
 mod snapshot;
 mod suggest;
@@ -35,25 +41,28 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use self::blame::{Blame, Finding};
+use self::blame::Blame;
 use self::check::Check;
 use self::choker::{ROUND, RoundRobin, TitForTat};
+use self::content::Content;
 pub(crate) use self::content::Hashed;
-use self::content::{Content, Settled};
 use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::picker::Picker;
-use self::resume::{Resume, resume_name};
+use self::resume::Resume;
+use self::room::Room;
+use self::saving::Saving;
+pub(crate) use self::share::ShareLimit;
+use self::share::ShareLimits;
 use self::slots::Chokers;
 use self::suggest::Suggestions;
-use crate::bitfield::Bitfield;
-use crate::hash::Digest;
-use crate::ids::{InfoHash, PieceIndex, StreamId, TimerId, TorrentId};
-use crate::machine::{Allocation, FileOp, FileStat, Job, JobError, Location, OpenFiles, Shutdown};
+use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
+use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
 use crate::metainfo::Metainfo;
 use crate::peer::{CloseReason, LocalReason, Peer, Refusal};
 use crate::rate::Rate;
 use crate::session::cx::{Cx, JobOwner, TimerKey};
+use crate::session::gate::Gate;
 use crate::session::streams::Streams;
 use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
@@ -114,12 +123,24 @@ pub(crate) struct Torrent {
     deleted: bool,
     finished: bool,
     told_finished: bool,
+    /// Which files are to be there; empty: all.
+    wanted_files: Box<[bool]>,
+    /// Bytes in wanted pieces, here or not.
+    wanted_bytes: u64,
+    share: ShareLimits,
+    /// Since when it has all that is wanted and serves.
+    seeding_since: Option<Instant>,
+    /// How long it did so before.
+    seeded_before: Duration,
+    /// Limits of its own, if it has any.
+    gate: Option<Box<Gate>>,
     downloaded: u64,
     uploaded: u64,
     downloaded_before: u64,
     uploaded_before: u64,
     down: Rate,
     up: Rate,
+    room: Room,
     /// A peer could have been asked for more if there had been memory.
     starved: bool,
     /// Reused between picks.
@@ -168,15 +189,6 @@ struct Rounds {
     save: Instant,
 }
 
-/// How far the saving of resume data is.
-#[derive(Debug)]
-enum Saving {
-    Idle,
-    /// Being made durable: what will be claimed then.
-    Flushing(Bitfield, Vec<picker::BlockId>),
-    Writing,
-}
-
 /// What the session must do about a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -184,6 +196,8 @@ pub(crate) enum Upward {
     Nothing,
     /// It has stopped: told, saved, closed.
     Stopped,
+    /// It served others as much as it was to: it is to be paused.
+    SharedEnough(ShareLimit),
 }
 
 impl Torrent {
@@ -211,13 +225,17 @@ impl Torrent {
         for peer in &add.peers {
             known.add(*peer, Origin::Embedder);
         }
+        let mut picker = Picker::new(pieces, stream("picker"));
+        let wanted_bytes = selection::apply(layout, &add.priorities, &mut picker);
+        picker.set_order(selection::order(add.sequential));
+        let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
         let hash = info.swarm_hash();
         let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
         Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
             known,
-            picker: Picker::new(pieces, stream("picker")),
+            picker,
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
             again: false,
@@ -247,12 +265,19 @@ impl Torrent {
             deleted: false,
             finished: false,
             told_finished: false,
+            wanted_files: selection::wanted_files(layout, &add.priorities),
+            wanted_bytes,
+            share: add.share,
+            seeding_since: None,
+            seeded_before: resume.as_ref().map_or(Duration::ZERO, |resume| resume.seeded),
+            gate,
             downloaded_before: resume.as_ref().map_or(0, |resume| resume.downloaded),
             uploaded_before: resume.as_ref().map_or(0, |resume| resume.uploaded),
             downloaded: resume.as_ref().map_or(0, |resume| resume.downloaded),
             uploaded: resume.as_ref().map_or(0, |resume| resume.uploaded),
             down: Rate::new(now),
             up: Rate::new(now),
+            room: Room::default(),
             starved: false,
             picked: Vec::new(),
             metainfo: add.metainfo.0,
@@ -273,6 +298,7 @@ impl Torrent {
         self.after_stop = AfterStop::Pause;
         self.again = false;
         self.checked = false;
+        self.room = Room::default();
         self.open(cx);
     }
 
@@ -283,7 +309,7 @@ impl Torrent {
             key: format!("{}", self.hash).into(),
             allocation: self.allocation,
             writable: !self.seed_only,
-            wanted: Box::default(),
+            wanted: self.wanted_files.clone(),
         };
         self.files(FileOp::Open(open.into()), JobOwner::Open { torrent: self.id }, cx);
     }
@@ -319,6 +345,7 @@ impl Torrent {
             Phase::Checking(_) | Phase::Running => {}
         }
         self.phase = Phase::Stopping(Stopping::Content);
+        self.note_seeding(cx.now());
         self.trackers.stop(cx.now());
         while let Some(&peer) = self.peers.last() {
             self.close_peer(peer, LocalReason::TorrentStopped.into(), streams, cx);
@@ -425,6 +452,7 @@ impl Torrent {
         self.rounds.save = now + SAVE_EVERY;
         self.checked = true;
         self.finished = self.picker.is_finished();
+        self.note_seeding(now);
         self.trackers.start(now);
         cx.event(Event::TorrentReady(self.id));
         if self.finished {
@@ -436,9 +464,15 @@ impl Torrent {
     }
 
     /// Its timer and whatever hangs on it.
-    pub(crate) fn on_timer(&mut self, streams: &mut Streams, cx: &mut Cx) {
+    pub(crate) fn on_timer(&mut self, streams: &mut Streams, cx: &mut Cx) -> Upward {
         let now = cx.now();
         if matches!(self.phase, Phase::Running) {
+            if let Some(limit) = self.share_limit_reached(streams, now) {
+                return Upward::SharedEnough(limit);
+            }
+            if self.gate.as_ref().is_some_and(|gate| gate.is_due(now)) {
+                self.grant_rates(streams, cx);
+            }
             if now >= self.rounds.choke {
                 self.rounds.choke = now + ROUND;
                 self.choke_round(streams, cx);
@@ -450,11 +484,15 @@ impl Torrent {
             if now >= self.rounds.connect {
                 self.connect(streams, cx);
             }
+            if self.room.look_at().is_some_and(|at| at <= now) {
+                self.look_for_room(cx);
+            }
             if now >= self.rounds.save && self.unsaved > 0 {
                 self.save(cx);
             }
         }
         self.arm(cx);
+        Upward::Nothing
     }
 
     /// Sets the timer to the next thing due.
@@ -475,6 +513,15 @@ impl Torrent {
             }
             if self.unsaved > 0 {
                 at(self.rounds.save);
+            }
+            if let Some(look) = self.room.look_at() {
+                at(look);
+            }
+            if let Some(until) = self.share_until() {
+                at(until);
+            }
+            if let Some(grant) = self.gate.as_ref().and_then(|gate| gate.grant_at()) {
+                at(grant);
             }
         }
         cx.timers.set(self.timer, now, due);
@@ -551,6 +598,7 @@ impl Torrent {
         if let Some(peer) = streams.peer_mut(stream) {
             peer.torrent = Some(self.id);
             peer.place = self.peers.len() as u32;
+            peer.limited = self.gate.is_some();
             self.peers.push(stream);
         }
     }
@@ -646,263 +694,12 @@ impl Torrent {
         }
     }
 
-    // Pieces.
-
-    /// Something became of a piece that was on its way to the disk.
-    fn on_settled(&mut self, settled: Settled, streams: &mut Streams, cx: &mut Cx) {
-        match settled {
-            Settled::Lost(piece) => {
-                self.content.forget(piece, cx);
-                self.picker.set_missing(piece);
-            }
-            Settled::Hashed(piece, digest) if self.is_right(piece, &digest) => {
-                self.on_verified(piece, streams, cx);
-            }
-            Settled::Hashed(piece, _) => self.on_wrong(piece, streams, cx),
-        }
-    }
-
-    fn is_right(&self, piece: PieceIndex, digest: &Digest) -> bool {
-        let wanted = self.metainfo.info().piece_hash(piece);
-        wanted.is_some_and(|wanted| wanted[..] == *digest.as_bytes())
-    }
-
-    fn on_verified(&mut self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        if !self.picker.piece_verified(piece) {
-            return;
-        }
-        self.content.forget(piece, cx);
-        let len = self.picker.layout().piece_len(piece);
-        self.unsaved += u64::from(len);
-        cx.event(Event::PieceVerified(self.id, piece));
-        let files = self.files_finished_with(piece);
-        if !files.is_empty() {
-            cx.event(Event::FilesFinished(self.id, files));
-        }
-        let blocks = self.picker.layout().blocks(piece);
-        let finding = self.blame.right(piece, blocks);
-        self.on_finding(piece, finding, streams, cx);
-        if matches!(self.phase, Phase::Running) {
-            self.announce_have(piece, streams, cx);
-            if !self.finished && self.picker.is_finished() {
-                self.on_finished(streams, cx);
-            }
-            if self.unsaved >= SAVE_EVERY_BYTES {
-                self.save(cx);
-            }
-            self.arm(cx);
-        }
-    }
-
-    /// The files that this piece was the last one of.
-    fn files_finished_with(&self, piece: PieceIndex) -> Vec<usize> {
-        let layout = self.metainfo.info().layout();
-        let finished = layout.map_piece(piece).filter(|slice| {
-            let file = layout.file(slice.file).expect("a mapped file exists");
-            // From this piece on and round: the next one that is missing is mostly near.
-            let pieces = file.pieces();
-            let mut others = (piece.0 + 1..pieces.end).chain(pieces.start..piece.0);
-            slice.len > 0
-                && !file.is_pad()
-                && others.all(|other| self.picker.has(PieceIndex(other)))
-        });
-        finished.map(|slice| slice.file).collect()
-    }
-
-    fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {
-        self.finished = true;
-        self.trackers.complete(cx.now());
-        self.tell_finished(cx);
-        self.save(cx);
-        let seeds: Vec<StreamId> = self
-            .peers
-            .iter()
-            .copied()
-            .filter(|id| streams.peer(*id).is_some_and(|peer| peer.have.is_seed()))
-            .collect();
-        for id in seeds {
-            self.close_peer(id, Refusal::BothComplete.into(), streams, cx);
-        }
-        self.arm(cx);
-    }
-
-    fn tell_finished(&mut self, cx: &mut Cx) {
-        if !self.told_finished {
-            self.told_finished = true;
-            cx.event(Event::TorrentFinished(self.id));
-        }
-    }
-
-    fn on_wrong(&mut self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        cx.stats.corrupt_bytes += u64::from(self.picker.layout().piece_len(piece));
-        cx.event(Event::PieceFailed(self.id, piece));
-        let senders = self.content.senders(piece);
-        let finding = self.blame.wrong(piece, &senders);
-        let again = !matches!(finding, Finding::HashBlocks(_));
-        self.on_finding(piece, finding, streams, cx);
-        if again {
-            self.fetch_again(piece, cx);
-        }
-    }
-
-    fn fetch_again(&mut self, piece: PieceIndex, cx: &mut Cx) {
-        self.content.forget(piece, cx);
-        self.picker.piece_failed(piece);
-        self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
-        self.arm(cx);
-    }
-
-    /// A block's hash, taken to find who sent wrong bytes, came in.
-    pub(crate) fn on_blame_hash(
-        &mut self,
-        piece: PieceIndex,
-        block: u32,
-        digest: Option<Digest>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let was_right = self.blame.was_right(piece);
-        let finding = self.blame.hashed(piece, block, digest);
-        let done = finding != Finding::Nothing;
-        self.on_finding(piece, finding, streams, cx);
-        if done && !was_right {
-            self.fetch_again(piece, cx);
-        }
-        self.advance_stop(cx)
-    }
-
-    fn on_finding(
-        &mut self,
-        piece: PieceIndex,
-        finding: Finding,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) {
-        match finding {
-            Finding::Nothing | Finding::FetchAgain => {}
-            Finding::Convicted(culprits) => {
-                for ip in culprits {
-                    self.ban(ip, streams, cx);
-                }
-            }
-            Finding::HashBlocks(blocks) => {
-                for block in 0..blocks {
-                    self.hash_block(piece, block, cx);
-                }
-            }
-        }
-    }
-
-    /// Tells everybody that we have a piece, and those who had nothing else that we are not
-    /// interested any more.
-    fn announce_have(&self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
-        let message = crate::wire::Message::Have(piece);
-        for at in 0..self.peers.len() {
-            let id = self.peers[at];
-            let Some(peer) = streams.peer(id) else { continue };
-            if !peer.is_open() {
-                continue;
-            }
-            let theirs = peer.have.pieces().contains(piece.0);
-            let relied = peer.wanted_piece == Some(piece.0);
-            if !theirs {
-                streams.send_message(id, &message, cx);
-            }
-            if relied {
-                self.update_interest(id, streams, cx);
-            }
-        }
-    }
-
-    // Saving.
-
-    /// Saves resume data, once what it claims is durable.
-    pub(crate) fn save(&mut self, cx: &mut Cx) {
-        self.rounds.save = cx.now() + SAVE_EVERY;
-        // What is kept nowhere is still of use when a pause ends.
-        let of_use = self.state.is_some() || matches!(self.phase, Phase::Stopping(_));
-        if !self.checked || !of_use || !matches!(self.saving, Saving::Idle) {
-            return;
-        }
-        self.unsaved = 0;
-        let have = self.pieces_here();
-        let partial = self
-            .content
-            .partial()
-            .flat_map(|(piece, blocks)| {
-                blocks.into_iter().map(move |block| picker::BlockId { piece, block })
-            })
-            .collect();
-        self.saving = Saving::Flushing(have, partial);
-        if self.seed_only {
-            self.files(FileOp::Check, JobOwner::Flush { torrent: self.id }, cx);
-        } else {
-            self.files(FileOp::Flush, JobOwner::Flush { torrent: self.id }, cx);
-        }
-    }
+    // Bits.
 
     /// Files, as its layout counts them.
     pub(crate) fn file_count(&self) -> usize {
         self.metainfo.info().layout().file_count()
     }
-
-    /// What is to be claimed is durable, in files of this size and age.
-    pub(crate) fn on_flushed(
-        &mut self,
-        files: Result<Box<[Option<FileStat>]>, JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let Saving::Flushing(have, partial) = core::mem::replace(&mut self.saving, Saving::Idle)
-        else {
-            return Upward::Nothing;
-        };
-        match files {
-            Ok(files) => {
-                let resume = Resume {
-                    info_hash: self.hash,
-                    have,
-                    files: files.iter().map(|file| file.map(|f| (f.len, f.modified))).collect(),
-                    partial,
-                    downloaded: self.downloaded,
-                    uploaded: self.uploaded,
-                    completed: self.finished,
-                };
-                let data = resume.to_bytes().into();
-                self.resume = Some(resume);
-                let Some(location) = self.state.clone() else { return self.advance_stop(cx) };
-                let name = resume_name(self.hash);
-                self.saving = Saving::Writing;
-                let job = Job::Save { location, name, data };
-                cx.jobs.submit(JobOwner::Save { torrent: self.id }, job, &mut cx.out);
-                Upward::Nothing
-            }
-            Err(error) => {
-                // What the system failed to write once it does not try again: nothing that is not
-                // checked anew may be claimed.
-                self.checked = false;
-                self.resume = None;
-                if matches!(self.phase, Phase::Running) && !self.seed_only {
-                    return self.fail(error, streams, cx);
-                }
-                cx.event(Event::SaveFailed(self.id, error));
-                self.advance_stop(cx)
-            }
-        }
-    }
-
-    /// Resume data is saved, or not.
-    pub(crate) fn on_saved(&mut self, result: Result<(), JobError>, cx: &mut Cx) -> Upward {
-        self.saving = Saving::Idle;
-        if let Err(error) = result {
-            cx.event(Event::SaveFailed(self.id, error));
-            self.unsaved += u64::from(self.is_running());
-        }
-        self.arm(cx);
-        self.advance_stop(cx)
-    }
-
-    // Bits.
 
     pub(crate) fn forget(&self, cx: &mut Cx) {
         cx.timers.remove(self.timer);
@@ -930,68 +727,6 @@ impl Torrent {
     /// Bytes of blocks sent since the session took it on: what trackers are told.
     pub(crate) const fn uploaded_in_run(&self) -> u64 {
         self.uploaded - self.uploaded_before
-    }
-
-    /// A write is done, or failed.
-    pub(crate) fn on_written(
-        &mut self,
-        first: picker::BlockId,
-        blocks: u32,
-        error: Option<JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let layout = self.picker.layout();
-        let done = error.is_none();
-        let settled = self.content.on_written(self.id, layout, first, blocks, done, cx);
-        self.after_content(settled, streams, cx);
-        match error {
-            Some(error) => self.fail(error, streams, cx),
-            None => self.advance_stop(cx),
-        }
-    }
-
-    /// A hash step of a piece on its way to the disk is done, or failed.
-    pub(crate) fn on_hashed(
-        &mut self,
-        piece: PieceIndex,
-        hashed: Result<Hashed, JobError>,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Upward {
-        let layout = self.picker.layout();
-        let (hashed, error) = match hashed {
-            Ok(hashed) => (Some(hashed), None),
-            Err(error) => (None, Some(error)),
-        };
-        let settled = self.content.on_hashed(self.id, layout, piece, hashed, cx);
-        self.after_content(settled, streams, cx);
-        match error {
-            Some(error) => self.fail(error, streams, cx),
-            None => self.advance_stop(cx),
-        }
-    }
-
-    fn after_content(&mut self, settled: Option<Settled>, streams: &mut Streams, cx: &mut Cx) {
-        if let Some(settled) = settled {
-            self.on_settled(settled, streams, cx);
-        }
-        // Memory may have become free: whoever waited for it asks again soon.
-        if self.starved {
-            self.starved = false;
-            self.rounds.refill = self.rounds.refill.min(cx.now() + crate::timers::GRANULE);
-            self.arm(cx);
-        }
-    }
-
-    fn pieces_here(&self) -> Bitfield {
-        let mut have = Bitfield::new(self.picker.layout().pieces());
-        for piece in 0..have.len() {
-            if self.picker.has(PieceIndex(piece)) {
-                have.set(piece);
-            }
-        }
-        have
     }
 }
 

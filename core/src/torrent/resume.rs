@@ -13,6 +13,7 @@ use crate::bitfield::Bitfield;
 use crate::hash;
 use crate::ids::{InfoHash, PieceIndex};
 use crate::machine::FileStat;
+use crate::time::Duration;
 use crate::torrent::picker::BlockId;
 
 /// The version of the format.
@@ -37,6 +38,9 @@ pub struct Resume {
     pub uploaded: u64,
     /// Whether its trackers were told that it is complete.
     pub completed: bool,
+    /// How long it has served others since it had all that was wanted, over all runs; in whole
+    /// seconds.
+    pub seeded: Duration,
 }
 
 /// Why resume data is of no use.
@@ -82,6 +86,7 @@ impl Resume {
         }
         encoder.end();
         encoder.key("pieces").uint(self.have.len().into());
+        encoder.key("seeded").uint(self.seeded.as_secs());
         encoder.key("uploaded").uint(self.uploaded);
         encoder.key("v").uint(VERSION);
         encoder.end();
@@ -131,6 +136,8 @@ impl Resume {
             downloaded: uint("downloaded")?,
             uploaded: uint("uploaded")?,
             completed: uint("completed")? != 0,
+            // Earlier versions did not count it.
+            seeded: Duration::from_secs(uint("seeded").unwrap_or(0)),
         })
     }
 
@@ -180,6 +187,7 @@ mod tests {
             downloaded: 1,
             uploaded: 2,
             completed: false,
+            seeded: Duration::from_secs(90),
         }
     }
 

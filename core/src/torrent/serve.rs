@@ -194,6 +194,7 @@ impl Torrent {
             self.look_at_turn(cx);
         }
         self.serve(id, streams, cx);
+        self.note_shared(streams, cx);
     }
 
     /// Chokes or unchokes a peer, if that is a change.

@@ -24,9 +24,11 @@ impl Torrent {
             waits_for: self.waits_for(streams, cx),
             total_bytes: layout.total_len(),
             have_bytes: layout.total_len() - self.picker.left(),
+            wanted_bytes: self.wanted_bytes,
             left_bytes: self.picker.wanted_left(),
             pieces: layout.pieces(),
             have_pieces: self.picker.have_count(),
+            left_pieces: self.picker.wanted_count(),
             downloaded_bytes: self.downloaded,
             uploaded_bytes: self.uploaded,
             down_bytes_per_s: self.down.bytes_per_s(now),
@@ -110,6 +112,9 @@ impl Torrent {
         if self.known.len() == 0 && self.peers.is_empty() {
             return WaitsFor::Peers;
         }
+        if !self.room.is_there() {
+            return WaitsFor::Room;
+        }
         if !peers().any(crate::peer::Peer::is_open) {
             return WaitsFor::Connections;
         }
@@ -122,7 +127,7 @@ impl Torrent {
         if cx.memory.room(crate::wire::BLOCK_LEN) == 0 {
             return WaitsFor::Disk;
         }
-        if cx.down.available() == 0 {
+        if cx.gate.down.available() == 0 || self.may_receive() == 0 {
             return WaitsFor::RateLimit;
         }
         WaitsFor::Nothing

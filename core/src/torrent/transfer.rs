@@ -359,7 +359,7 @@ impl Torrent {
     }
 
     fn ask(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        if !matches!(self.phase, Phase::Running) {
+        if !matches!(self.phase, Phase::Running) || !self.room.is_there() {
             return;
         }
         let now = cx.now();

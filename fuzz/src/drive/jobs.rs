@@ -35,7 +35,9 @@ impl Taken {
     /// The job at `at`, or the one that the rules of [`Job`] want before it.
     pub(super) fn lawful(&self, at: usize) -> usize {
         let alone = |job: &Job| match job {
-            Job::Files { op, .. } => !matches!(op, FileOp::Flush | FileOp::Check),
+            Job::Files { op, .. } => {
+                !matches!(op, FileOp::Flush | FileOp::Check | FileOp::Room { .. })
+            }
             Job::Fence { .. } => true,
             _ => false,
         };

@@ -423,6 +423,7 @@ fn file_op(op: FileOp, storage: Option<Arc<dyn Storage>>) -> JobResult {
         FileOp::Open(_) => Err(error(JobErrorKind::Busy, "the torrent's storage is open already")),
         FileOp::Flush => storage.flush().map(JobOutput::Files),
         FileOp::Check => storage.check().map(JobOutput::Files),
+        FileOp::Room { bytes } => storage.room(bytes).map(|()| JobOutput::Done),
         FileOp::Move { to } => storage.move_to(&to).map(|()| JobOutput::Done),
         FileOp::Delete => storage.delete().map(|()| JobOutput::Done),
         // The executor kept no handle: files and lock go with this one.

@@ -418,6 +418,18 @@ impl Storage for FileStorage {
         stats.collect()
     }
 
+    fn room(&self, bytes: u64) -> Result<(), JobError> {
+        let place = self.place();
+        let path = place.root.path();
+        let failed = |failed: Errno| system::fail(path, &failed.into());
+        let stat = sys::statvfs(path).map_err(failed)?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) >= bytes {
+            Ok(())
+        } else {
+            Err(failed(Errno::NOSPC))
+        }
+    }
+
     fn move_to(&self, to: &Location) -> Result<(), JobError> {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         let folder = system::path(to);

@@ -136,6 +136,10 @@ impl Storage for MemoryStorage {
         Ok(stats.collect())
     }
 
+    fn room(&self, _: u64) -> Result<(), JobError> {
+        Ok(())
+    }
+
     fn move_to(&self, _: &Location) -> Result<(), JobError> {
         Ok(())
     }

@@ -49,6 +49,9 @@ pub trait Storage: Send + Sync {
     /// Says how the files are.
     fn check(&self) -> Result<FileStats, JobError>;
 
+    /// Whether `bytes` more find room, as far as can be told: [`JobErrorKind::Full`] if not.
+    fn room(&self, bytes: u64) -> Result<(), JobError>;
+
     /// Takes the content elsewhere, or leaves it where it was and says why.
     fn move_to(&self, to: &Location) -> Result<(), JobError>;
 

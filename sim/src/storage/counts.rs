@@ -20,6 +20,8 @@ pub enum JobKind {
     Flush,
     /// [`FileOp::Check`].
     Check,
+    /// [`FileOp::Room`].
+    Room,
     /// [`FileOp::Move`].
     Move,
     /// [`FileOp::Delete`].
@@ -32,7 +34,7 @@ pub enum JobKind {
 
 impl JobKind {
     /// How many kinds there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// Every kind, in order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -43,6 +45,7 @@ impl JobKind {
         Self::Open,
         Self::Flush,
         Self::Check,
+        Self::Room,
         Self::Move,
         Self::Delete,
         Self::Close,
@@ -61,6 +64,7 @@ impl JobKind {
                 FileOp::Open(_) => Self::Open,
                 FileOp::Flush => Self::Flush,
                 FileOp::Check => Self::Check,
+                FileOp::Room { .. } => Self::Room,
                 FileOp::Move { .. } => Self::Move,
                 FileOp::Delete => Self::Delete,
                 FileOp::Close => Self::Close,

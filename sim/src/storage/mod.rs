@@ -391,6 +391,15 @@ impl Disk {
                 return Ok(image.stats());
             }
             FileOp::Check => return Ok(self.opened(torrent)?.stats()),
+            FileOp::Room { bytes } => {
+                self.opened(torrent)?;
+                let taken = self.room_taken;
+                if let Some(faults) = &mut self.faults
+                    && faults.on_room(now, taken, bytes)
+                {
+                    return Err(no_room());
+                }
+            }
             FileOp::Move { to } => {
                 let image = self.opened(torrent)?;
                 if image.folder != to {

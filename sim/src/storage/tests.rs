@@ -561,6 +561,7 @@ fn the_nth_job_of_every_kind_can_be_made_to_fail() {
             Job::Fence { torrent: torrent() },
             files(FileOp::Flush),
             files(FileOp::Check),
+            files(FileOp::Room { bytes: 1 }),
             save(b"x"),
             files(to()),
             files(FileOp::Delete),

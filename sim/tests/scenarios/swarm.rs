@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use teem_core::machine::JobErrorKind;
-use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, TorrentState};
+use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, TorrentState, WaitsFor};
 use teem_core::torrent::resume::resume_name;
 use teem_sim::swarm::{Swarm, folder, ip, state};
 
@@ -131,7 +131,7 @@ fn content_without_resume_data_is_checked_and_only_the_rest_fetched() {
 }
 
 #[test]
-fn a_full_disk_stops_the_torrent_and_it_goes_on_when_there_is_room() {
+fn a_full_disk_stops_fetching_and_not_serving_and_it_goes_on_when_there_is_room() {
     let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 6);
     let bytes = swarm.content().clone();
     let seeder = swarm.seeder(Config::default());
@@ -139,19 +139,25 @@ fn a_full_disk_stops_the_torrent_and_it_goes_on_when_there_is_room() {
     let id = leecher;
     swarm.net.disk_mut(id).set_room(Some(400_000));
     swarm.introduce(leecher, &[seeder]);
-    let failed = |swarm: &Swarm| {
-        swarm.heard(leecher, |event| {
-            matches!(event, Event::TorrentFailed(_, error) if error.kind == JobErrorKind::Full)
-        })
-    };
-    assert!(swarm.run(60, failed), "{:?}", swarm.snapshot(leecher));
-    assert!(matches!(swarm.snapshot(leecher).state, TorrentState::Failed(_)));
-    let had = swarm.snapshot(leecher).have_pieces;
-    assert!(had > 0);
+    let full = |event: &Event| matches!(event, Event::DiskFull(_, error) if error.kind == JobErrorKind::Full);
+    let is_full = |swarm: &Swarm| swarm.snapshot(leecher).waits_for == WaitsFor::Room;
+    assert!(swarm.run(60, is_full), "{:?}", swarm.snapshot(leecher));
+    swarm.run(600, |_| false);
+    let had = swarm.snapshot(leecher);
+    assert!(had.have_pieces > 0);
+    assert_eq!((had.state, had.waits_for), (TorrentState::Downloading, WaitsFor::Room));
+    assert_eq!(swarm.count(leecher, full), 1, "told once");
+    let received = swarm.session(leecher).stats().downloaded_bytes;
+    assert!(received < 1_000_000, "{received}: nothing is fetched in vain");
+
+    let other = swarm.leecher(Config::default());
+    swarm.introduce(other, &[leecher]);
+    let served = |swarm: &Swarm| swarm.snapshot(other).have_pieces == had.have_pieces;
+    assert!(swarm.run(60, served), "{:?}", swarm.snapshot(other));
+
     swarm.net.disk_mut(id).set_room(None);
-    swarm.command(leecher, Command::Resume(swarm.torrent(leecher)));
-    swarm.introduce(leecher, &[seeder]);
-    assert!(swarm.run(120, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
+    assert!(swarm.run(150, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
+    assert!(swarm.heard(leecher, |event| matches!(event, Event::DiskHasRoom(_))));
     assert!(swarm.disk(leecher) == bytes);
 }
 

@@ -9,7 +9,7 @@ use teem_core::machine::Machine;
 use teem_core::metainfo::create::{Content, Draft, Options};
 use teem_core::peer::{CloseReason, LimitReached, Refusal};
 use teem_core::rate::RATE_MIN;
-use teem_core::session::{Command, Config, Event, RemoveFiles, TorrentState, WaitsFor};
+use teem_core::session::{Command, Config, Event, RateLimits, RemoveFiles, TorrentState, WaitsFor};
 use teem_core::time::Duration;
 use teem_core::torrent::resume::resume_name;
 use teem_core::wire::{BlockRequest, Message};
@@ -397,7 +397,7 @@ fn nothing_and_then_no_limit(seeding: Config, leeching: Config) {
     let moved = swarm.session(leecher).stats().received_bytes;
     assert!((least / 2..least + 64 * 1024).contains(&moved), "{moved}");
     for host in [seeder, leecher] {
-        let none = Command::SetLimits { down_bytes_per_s: None, up_bytes_per_s: None };
+        let none = Command::SetLimits(RateLimits::default());
         swarm.command(host, none);
     }
     assert!(swarm.run(120, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
@@ -505,12 +505,12 @@ fn limits_that_change_each_second_in_every_order_harm_nothing() {
                 let (host, up) = if tick % 2 == 0 { one } else { other };
                 limits[host][usize::from(up)] = VALUES[tick / 2 % VALUES.len()];
                 let [down_bytes_per_s, up_bytes_per_s] = limits[host];
-                let command = Command::SetLimits { down_bytes_per_s, up_bytes_per_s };
+                let command = Command::SetLimits(RateLimits { down_bytes_per_s, up_bytes_per_s });
                 swarm.command(hosts[host], command);
                 swarm.run(1, |_| false);
             }
             for host in hosts {
-                let none = Command::SetLimits { down_bytes_per_s: None, up_bytes_per_s: None };
+                let none = Command::SetLimits(RateLimits::default());
                 swarm.command(host, none);
             }
             let done = |swarm: &Swarm| swarm.is_complete(hosts[1]);

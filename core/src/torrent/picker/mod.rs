@@ -72,6 +72,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use self::band::{Band, Places};
@@ -98,7 +99,7 @@ pub const OPEN_PIECES_BASE: usize = 16;
 pub const OPEN_PIECES_PER_PEER: usize = 2;
 
 /// How much a piece is wanted: zero (not at all) to seven. Four is the ordinary priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Priority(u8);
 
 impl Priority {
@@ -117,6 +118,12 @@ impl Priority {
     /// Zero to seven.
     pub const fn value(self) -> u8 {
         self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Priority {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u8::deserialize(from).map(Self::new)
     }
 }
 
