@@ -110,6 +110,9 @@ pub enum Command {
     Stats(CommandToken),
     /// Answer UDP there: [`Event::Listening`] or [`Event::Failed`].
     Bind(CommandToken, SocketAddr),
+    /// Answer HTTP over TLS there, with the driver's certificate: [`Event::Listening`] or
+    /// [`Event::Failed`].
+    ListenTls(CommandToken, SocketAddr),
 }
 
 /// What a [`Server`] tells.
@@ -264,6 +267,11 @@ impl Server {
             streams: self.streams.len() as u64,
             ..self.stats
         }
+    }
+
+    fn listen(&mut self, token: CommandToken, address: SocketAddr, tls: bool) {
+        let listener = self.listeners.insert(token);
+        self.out.push(Output::Listen(Listen { listener, address, tls }.into()));
     }
 
     fn arm(&mut self, id: StreamId, wait: Duration) {
@@ -585,10 +593,8 @@ impl Application for Server {
     fn handle_command(&mut self, now: Instant, command: Command) {
         self.clock.advance(now);
         match command {
-            Command::Listen(token, address) => {
-                let listener = self.listeners.insert(token);
-                self.out.push(Output::Listen(Listen { listener, address }.into()));
-            }
+            Command::Listen(token, address) => self.listen(token, address, false),
+            Command::ListenTls(token, address) => self.listen(token, address, true),
             Command::Bind(token, address) => self.udp.bind(token, address, &mut self.out),
             Command::Stats(token) => self.events.push_back(Event::Stats(token, self.stats())),
         }

@@ -231,8 +231,8 @@ impl Udp {
     fn is_proof(&self, now: Instant, ip: IpAddr, id: ConnectionId) -> bool {
         let window = window(now);
         let differs = |window| self.connection(ip, window).0 ^ id.0;
-        let (new, old) = (differs(window), differs(window.wrapping_sub(1)));
-        (new == 0) | (old == 0)
+        let is_none = |bits: u64| u8::from(bits == 0);
+        is_none(differs(window)) | is_none(differs(window.wrapping_sub(1))) == 1
     }
 
     /// The edge was taken.

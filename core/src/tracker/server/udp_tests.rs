@@ -174,7 +174,7 @@ fn ids_that_were_not_given_get_silence_whatever_they_are() {
     let mut bench = bench(Config::default());
     let from = "192.0.2.1:1000";
     let good = bench.connection(from);
-    let later = window_of(&mut bench, from, 1);
+    let later = window_of(&bench, from, 1);
     let guesses = [0, PROTOCOL, u64::MAX, good.0 ^ 1, good.0.swap_bytes(), later.0];
     let brute = (0..1 << 16).map(|guess: u64| guess.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut tried = 0;
@@ -191,7 +191,7 @@ fn ids_that_were_not_given_get_silence_whatever_they_are() {
 }
 
 /// The id that `from` gets so many windows later.
-fn window_of(bench: &mut Bench, from: &str, windows: u64) -> ConnectionId {
+fn window_of(bench: &Bench, from: &str, windows: u64) -> ConnectionId {
     let mut other = self::bench(Config::default());
     other.now = bench.now + CONNECTION_WINDOW.saturating_mul(windows as u32);
     other.connection(from)
