@@ -33,15 +33,16 @@ pub(crate) fn run(get: &Get) -> Outcome {
         config.peers_max = max as usize;
         config.torrent_peers_max = max as usize;
     }
+    let tls = engine::tls(&get.network)?;
     let mut torrents: BTreeMap<_, Arc<Metainfo>> = BTreeMap::new();
     for name in &get.torrents {
-        let metainfo = source::load(name)?;
+        let metainfo = source::load(name, &tls)?;
         torrents.insert(metainfo.info().swarm_hash(), metainfo);
     }
     let interrupts = Interrupts::new()?;
     let mut report = Report::new(get.json, false);
     engine::block_on(async {
-        let mut engine = Engine::new(config, Some(interrupts))?;
+        let mut engine = Engine::new(config, tls, Some(interrupts))?;
         report.listening(engine.listen(get.network.port).await?);
         let mut download = Download::default();
         for metainfo in torrents.into_values() {
