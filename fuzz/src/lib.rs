@@ -24,11 +24,12 @@ mod small;
 mod stateful;
 mod tracker;
 mod tracker_client;
+mod tracker_datagrams;
 mod tracker_server;
 mod wire;
 mod world;
 
-pub use self::http::{http_request, http_response};
+pub use self::http::{gzip, http_request, http_response};
 pub use self::metainfo::{bencode, magnet, metainfo, resume, trace};
 pub use self::models::{choker, timers};
 pub use self::picker::picker_model;
@@ -39,6 +40,7 @@ pub use self::small::{echo, fetch};
 pub use self::stateful::{STATEFUL, Stateful};
 pub use self::tracker::{tracker_http, tracker_udp};
 pub use self::tracker_client::tracker_client;
+pub use self::tracker_datagrams::tracker_datagrams;
 pub use self::tracker_server::tracker_server;
 pub use self::wire::{extension_handshake, handshake, peer_stream};
 
@@ -64,6 +66,7 @@ pub const TARGETS: &[Target] = targets![
     echo,
     extension_handshake,
     fetch,
+    gzip,
     handshake,
     http_request,
     http_response,
@@ -79,6 +82,7 @@ pub const TARGETS: &[Target] = targets![
     timers,
     trace,
     tracker_client,
+    tracker_datagrams,
     tracker_http,
     tracker_server,
     tracker_udp,

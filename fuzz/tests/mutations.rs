@@ -29,6 +29,7 @@ fn run(names: &[&str], inputs: usize) {
 const DECODERS: &[&str] = &[
     "bencode",
     "extension_handshake",
+    "gzip",
     "handshake",
     "http_request",
     "http_response",
@@ -48,6 +49,7 @@ const MACHINES: &[&str] = &[
     "session_peer",
     "storage_jobs",
     "tracker_client",
+    "tracker_datagrams",
     "tracker_server",
 ];
 /// Each of these is a run of thirty seconds of several machines: fewer of them.
