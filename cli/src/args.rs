@@ -82,6 +82,10 @@ pub(crate) struct Network {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) encryption: Encryption,
 
+    /// Trust these certificate authorities (PEM) too when https addresses are asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
     /// Send peers at most this much, over all torrents.
     #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) up: Option<u64>,
@@ -235,12 +239,30 @@ pub(crate) struct Seed {
 /// Run a tracker.
 ///
 /// It keeps its swarms in memory and answers /announce and /scrape, also behind one more path
-/// segment, and /stats and /health. Ctrl-C ends it.
+/// segment, and /stats and /health; over UDP announces and scrapes. All addresses share the same
+/// swarms. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(crate) struct Track {
-    /// Address and port to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6969")]
-    pub(crate) http: SocketAddr,
+    /// Address and port to answer HTTP on [default: 0.0.0.0:6969, if no address is given at all];
+    /// port 0 takes a free one. Can be repeated, like the next two.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Vec<SocketAddr>,
+
+    /// Address and port to answer UDP on.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) udp: Vec<SocketAddr>,
+
+    /// Address and port to answer HTTPS on, with the certificate of --tls-cert.
+    #[arg(long, value_name = "ADDR", requires = "tls_cert")]
+    pub(crate) https: Vec<SocketAddr>,
+
+    /// Certificate for --https as PEM, with those between it and its authority behind it.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// Seconds that peers are asked to wait between announces.
     #[arg(long, value_name = "SECONDS", default_value_t = 1800,

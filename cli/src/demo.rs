@@ -21,12 +21,13 @@ use teem_core::rng::Seed;
 use teem_core::session::{AddTorrent, Config, Event};
 use teem_core::time::Instant;
 use teem_io::clock::Clock;
+use teem_io::tls::TlsConfig;
 
 use crate::args::Demo;
 use crate::engine::{self, Engine, SHUT_DOWN_MAX, Step};
 use crate::failure::{Failure, Signal};
 use crate::signals::Interrupts;
-use crate::track::{self, Tracker};
+use crate::track::{Door, Scheme, Tracker};
 use crate::{Outcome, hashing, paths, report, size};
 
 const NAME: &str = "demo.bin";
@@ -189,11 +190,12 @@ fn run_tracker(
     end: &AtomicBool,
 ) {
     engine::block_on(async {
-        let at = (Ipv4Addr::LOCALHOST, 0).into();
-        match Tracker::start(at, Duration::from_mins(30)).await {
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        let door = Door { scheme: Scheme::Http, address };
+        match Tracker::start(vec![door], Duration::from_mins(30), TlsConfig::new()).await {
             Ok(mut tracker) => {
                 // Nobody listens: the demo has ended.
-                let _ = ready.send(Ok(track::announce_url(tracker.address())));
+                let _ = ready.send(Ok(tracker.doors()[0].url()));
                 let interrupted = async {
                     let signal = interrupts.next().await;
                     // As above.
@@ -241,7 +243,7 @@ impl Member {
     /// Downloads, and serves until all are done.
     async fn run(&self, metainfo: Arc<Metainfo>, end: &AtomicBool) -> News {
         let config = Config { bind_v4: Some(Ipv4Addr::LOCALHOST), ..Config::default() };
-        let mut engine = Engine::new(config, None)?;
+        let mut engine = Engine::new(config, TlsConfig::new(), None)?;
         engine.listen(Some(0)).await?;
         let mut add = AddTorrent::new(metainfo, paths::location(&self.folder));
         add.seed_only = self.seeds;

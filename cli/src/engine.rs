@@ -16,6 +16,7 @@ use teem_core::time::Instant;
 use teem_core::tracker::url::TrackerUrl;
 use teem_io::executor::{PoolConfig, ThreadPool};
 use teem_io::storage::FileStore;
+use teem_io::tls::TlsConfig;
 use teem_io_smol::Driver;
 
 use crate::args::Network;
@@ -91,11 +92,23 @@ pub(crate) fn config(network: &Network) -> Result<Config, Failure> {
     for url in &network.trackers {
         if let Err(error) = TrackerUrl::parse(url) {
             return Err(Failure::Input(format!(
-                "--tracker {url}: {error}\nit looks like http://host:port/announce or udp://host:port"
+                "--tracker {url}: {error}\nit looks like http://host:port/announce, https://host/announce or udp://host:port"
             )));
         }
     }
     Ok(config)
+}
+
+/// Whom https servers are trusted by: by whom this machine trusts, and by those of `--ca`.
+pub(crate) fn tls(network: &Network) -> Result<TlsConfig, Failure> {
+    let Some(path) = &network.ca else { return Ok(TlsConfig::new()) };
+    let pem = std::fs::read(path).map_err(|error| Failure::file(path, &error))?;
+    TlsConfig::new().trust_pem(&pem).map_err(|error| {
+        Failure::Input(format!(
+            "--ca {}: {error}\nit wants certificates of authorities as PEM",
+            path.display()
+        ))
+    })
 }
 
 /// A seed from the operating system.
@@ -108,12 +121,17 @@ pub(crate) fn seed() -> Result<Seed, Failure> {
 
 impl Engine {
     /// A session without torrents. With `interrupts`, signals come as steps.
-    pub(crate) fn new(config: Config, interrupts: Option<Interrupts>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        config: Config,
+        tls: TlsConfig,
+        interrupts: Option<Interrupts>,
+    ) -> Result<Self, Failure> {
         let mut threads = PoolConfig::default();
         threads.lanes = hashing::lanes();
         let pool = ThreadPool::new(threads, Arc::new(FileStore::new()));
         let (seed, wall) = (seed()?, teem_io::clock::wall());
-        let driver = Driver::make(|now| Session::new(config, seed, now, wall), pool);
+        let mut driver = Driver::make(|now| Session::new(config, seed, now, wall), pool);
+        driver.set_tls(tls);
         Ok(Self { driver, ticks: Timer::interval(TICK), interrupts, tokens: 0 })
     }
 

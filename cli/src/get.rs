@@ -29,9 +29,10 @@ const LEAVE_MAX: Duration = Duration::from_secs(5);
 pub(crate) fn run(get: &Get) -> Outcome {
     let mut config = engine::config(&get.network)?;
     config.down_bytes_per_s = get.down;
+    let tls = engine::tls(&get.network)?;
     let mut torrents: BTreeMap<_, Arc<Metainfo>> = BTreeMap::new();
     for name in &get.torrents {
-        let metainfo = source::load(name)?;
+        let metainfo = source::load(name, &tls)?;
         torrents.insert(metainfo.info().swarm_hash(), metainfo);
     }
     if torrents.len() > 1 && get.choice.names_files() {
@@ -41,7 +42,7 @@ pub(crate) fn run(get: &Get) -> Outcome {
     let interrupts = Interrupts::new()?;
     let mut report = Report::new(get.json, false);
     engine::block_on(async {
-        let mut engine = Engine::new(config, Some(interrupts))?;
+        let mut engine = Engine::new(config, tls, Some(interrupts))?;
         report.listening(engine.listen(get.network.port).await?);
         let mut download = Download::default();
         for metainfo in torrents.into_values() {

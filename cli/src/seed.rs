@@ -14,13 +14,14 @@ use crate::{Outcome, get, paths, source};
 
 pub(crate) fn run(seed: &Seed) -> Outcome {
     let config = engine::config(&seed.network)?;
-    let metainfo = source::load(&seed.torrent)?;
+    let tls = engine::tls(&seed.network)?;
+    let metainfo = source::load(&seed.torrent, &tls)?;
     let name = metainfo.info().name().to_owned();
     let folder = paths::find_folder(&seed.path, &name)?;
     let interrupts = Interrupts::new()?;
     let mut report = Report::new(seed.json, true);
     engine::block_on(async {
-        let mut engine = Engine::new(config, Some(interrupts))?;
+        let mut engine = Engine::new(config, tls, Some(interrupts))?;
         report.listening(engine.listen(seed.network.port).await?);
         let mut add = AddTorrent::new(Arc::clone(&metainfo), paths::location(&folder));
         if is_writable(&folder) {

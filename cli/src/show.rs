@@ -3,6 +3,7 @@
 use serde_json::json;
 use teem_core::metainfo::{Magnet, Metainfo};
 use teem_core::time::UnixTime;
+use teem_io::tls::TlsConfig;
 
 use crate::args::Show;
 use crate::failure::Failure;
@@ -21,7 +22,7 @@ pub(crate) fn run(show: &Show) -> Outcome {
         }
         return Ok(());
     }
-    let metainfo = source::load(&show.torrent)?;
+    let metainfo = source::load(&show.torrent, &TlsConfig::new())?;
     if show.json {
         torrent_json(&metainfo);
     } else {

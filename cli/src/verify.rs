@@ -3,13 +3,14 @@
 use std::fs;
 
 use teem_core::metainfo::Metainfo;
+use teem_io::tls::TlsConfig;
 
 use crate::args::Verify;
 use crate::failure::Failure;
 use crate::{Outcome, hashing, paths, report, size, source};
 
 pub(crate) fn run(verify: &Verify) -> Outcome {
-    let metainfo = source::load(&verify.torrent)?;
+    let metainfo = source::load(&verify.torrent, &TlsConfig::new())?;
     let info = metainfo.info();
     if info.info_hash().is_none() {
         let text = "this torrent is v2 only, which is not supported yet";

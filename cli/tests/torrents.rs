@@ -114,9 +114,9 @@ fn a_torrent_is_fetched_by_its_address() {
     let shown = teem(&["show", &format!("http://{at}/moved"), "--json"]);
     assert_eq!(event(&shown, "torrent")["name"], "data.bin");
     server.expect("a thread").join().expect("no panic");
-    let secure = teem(&["get", "https://127.0.0.1/a.torrent"]);
+    let secure = teem(&["get", &format!("https://{at}/a.torrent")]);
     assert_eq!(code(&secure), 2);
-    assert!(stderr(&secure).contains("https is not supported yet"), "{}", stderr(&secure));
+    assert!(stderr(&secure).contains("connection refused"), "{}", stderr(&secure));
     let closed = teem(&["show", &format!("http://{at}/moved")]);
     assert!(stderr(&closed).contains("connection refused"), "{}", stderr(&closed));
 }

@@ -6,6 +6,7 @@ use smol::future::{FutureExt, or};
 use teem_core::machine::Application;
 use teem_core::time::{Duration, Instant};
 use teem_io::jobs::Inline;
+use teem_io::tls::TlsConfig;
 use teem_sim::net::Net;
 
 /// Runs machines, each as a host of its own, on the loopback address.
@@ -36,6 +37,21 @@ where
         Box::new(Tokio::new(make())),
         Box::new(crate::completion::Completion::new(make())),
     ]
+}
+
+/// A real driver of each kind for the machines that `make` makes, with these settings for TLS.
+pub fn secure<M>(make: impl Fn() -> [M; 2], tls: &[TlsConfig; 2]) -> Vec<Box<dyn Drive<M>>>
+where
+    M: Application + 'static,
+    M::Event: 'static,
+{
+    let (mut mio, mut smol, mut tokio) = (Mio::new(make()), Smol::new(make()), Tokio::new(make()));
+    for (host, tls) in tls.iter().enumerate() {
+        mio.0[host].set_tls(tls.clone());
+        smol.0[host].set_tls(tls.clone());
+        tokio.drivers[host].set_tls(tls.clone());
+    }
+    vec![Box::new(mio), Box::new(smol), Box::new(tokio)]
 }
 
 /// The simulator's network: virtual time.

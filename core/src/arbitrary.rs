@@ -22,7 +22,7 @@ use crate::ids::{
 };
 use crate::machine::{
     Datagram, Ecn, FileStat, Incoming, Input, JobError, JobErrorKind, JobOutput, ListenerInput,
-    SocketError, SocketInput, StreamError, StreamInput, TransmitLimit,
+    SocketError, SocketInput, StreamError, StreamInput, TlsError, TransmitLimit,
 };
 use crate::time::{Duration, Instant, UnixTime};
 use crate::tracker::announce::{
@@ -254,7 +254,6 @@ one_of! {
     AnnounceEvent: None, Started, Completed, Stopped;
     Extension: Pex, Metadata, UploadOnly, Holepunch, DontHave;
     Ecn: Capable0, Capable1, Congested;
-    StreamError: Refused, Reset, TimedOut, Unreachable, Tls, OutOfResources, NotPermitted, Other;
     SocketError: AddressInUse, AddressNotAvailable, NotPermitted, OutOfResources, Other;
     JobErrorKind: Full, NotFound, PermissionDenied, Obstructed, Busy, NoSuchHost, Cancelled, Io;
 }
@@ -283,6 +282,22 @@ fields! {
     JobError { kind, detail: text }
     TransmitLimit { datagrams: at_least_one, bytes }
     Datagram<'a> { socket, from: address, local: some_ip, ecn, stride: stride, data: slice }
+}
+
+impl<'a> Arbitrary<'a> for StreamError {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let all = [
+            Self::Refused,
+            Self::Reset,
+            Self::TimedOut,
+            Self::Unreachable,
+            Self::Tls(TlsError::Other),
+            Self::OutOfResources,
+            Self::NotPermitted,
+            Self::Other,
+        ];
+        u.choose(&all).copied()
+    }
 }
 
 impl<'a> Arbitrary<'a> for Reserved {

@@ -1,6 +1,7 @@
 //! HTTP, both ways: the same items however the stream is split, and never more than the limits.
 
 use bytes::Bytes;
+use teem_core::http::gzip::{GzipError, gunzip, gzip as pack};
 use teem_core::http::{Error, Head, Item, Limits, Parser, RequestHead, ResponseHead};
 
 use crate::script::Script;
@@ -13,6 +14,25 @@ pub fn http_response(bytes: &[u8]) {
 /// What a client sends.
 pub fn http_request(bytes: &[u8]) {
     stream::<RequestHead>(bytes);
+}
+
+/// A compressed body: never more than the limit, and the same with any limit that is enough.
+pub fn gzip(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let max = usize::from(script.u16());
+    let packed = script.rest();
+    match gunzip(packed, max) {
+        Ok(plain) => {
+            assert!(plain.len() <= max);
+            assert_eq!(gunzip(packed, plain.len()).as_ref(), Ok(&plain));
+            assert_eq!(gunzip(&pack(&plain), max), Ok(plain));
+        }
+        Err(GzipError::TooLong) => {
+            let more = gunzip(packed, max + 1);
+            assert!(more.is_err() || more.is_ok_and(|plain| plain.len() == max + 1));
+        }
+        Err(_) => {}
+    }
 }
 
 /// Items of one stream, parts of bodies joined.

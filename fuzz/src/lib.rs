@@ -25,11 +25,12 @@ mod small;
 mod stateful;
 mod tracker;
 mod tracker_client;
+mod tracker_datagrams;
 mod tracker_server;
 mod wire;
 mod world;
 
-pub use self::http::{http_request, http_response};
+pub use self::http::{gzip, http_request, http_response};
 pub use self::metainfo::{bencode, magnet, metainfo, resume, trace};
 pub use self::models::{choker, timers};
 pub use self::mse::mse;
@@ -41,6 +42,7 @@ pub use self::small::{echo, fetch};
 pub use self::stateful::{STATEFUL, Stateful};
 pub use self::tracker::{tracker_http, tracker_udp};
 pub use self::tracker_client::tracker_client;
+pub use self::tracker_datagrams::tracker_datagrams;
 pub use self::tracker_server::tracker_server;
 pub use self::wire::{extension_handshake, handshake, peer_stream};
 
@@ -66,6 +68,7 @@ pub const TARGETS: &[Target] = targets![
     echo,
     extension_handshake,
     fetch,
+    gzip,
     handshake,
     http_request,
     http_response,
@@ -82,6 +85,7 @@ pub const TARGETS: &[Target] = targets![
     timers,
     trace,
     tracker_client,
+    tracker_datagrams,
     tracker_http,
     tracker_server,
     tracker_udp,

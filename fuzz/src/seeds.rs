@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use teem_core::bitfield::Bitfield;
 use teem_core::hash::sha1;
+use teem_core::http::gzip::gzip;
 use teem_core::ids::{CommandToken, InfoHash, PeerId, PieceIndex};
 use teem_core::machine::echo::{Command, Echo};
 use teem_core::machine::trace::{MAGIC, Recorder};
@@ -353,6 +354,25 @@ fn trackers(add: Add<'_>) {
     add("tracker_udp", "peers", [&[0, 0, 0, 1][..], &[1; 4], &[2; 12], &[3; 19]].concat());
     add("tracker_udp", "counts", [&[0, 0, 0, 2][..], &[1; 4], &[2; 25]].concat());
     add("tracker_udp", "error", [&[0, 0, 0, 3][..], &[1; 4], b"no"].concat());
+    // Everybody connects and announces, waits, and asks again with what they have.
+    let mut datagrams = Vec::new();
+    for who in 0..4 {
+        datagrams.extend([who + 8, 1, who + 20, 3, 0, 1, b'x', 1, 1, 0, 0, 90, 0x1a, 0xe1]);
+        datagrams.extend([who + 16, 3, 1, 9]);
+    }
+    add("tracker_datagrams", "announces", datagrams.clone());
+    datagrams.extend([4, 130, 20, 2, 0, 1, 1, 1, 0, 0, 90, 0, 1, 4, 130, 20, 2, 0, 1, 1, 1, 0, 0]);
+    add("tracker_datagrams", "old-ids", datagrams);
+    let forged = [[16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 60], [16, 1, 7, 1, 60, 0, 3, 1, 2, 3, 8, 1]];
+    add("tracker_datagrams", "forged-ids", forged.concat());
+    let packed = gzip(b"d8:intervali1800e5:peers0:e");
+    add("gzip", "answer", [&[0, 200], &packed[..]].concat());
+    add("gzip", "too-long", [&[0, 20], &packed[..]].concat());
+    add("gzip", "bomb", [&[0xff, 0xff], &gzip(&vec![0; 70_000])[..]].concat());
+    let mut fields = packed;
+    fields[3] = 30;
+    fields.splice(10..10, *b"\x03\0abcname\0comment\0??");
+    add("gzip", "fields", [&[0, 200], &fields[..]].concat());
 }
 
 fn scripts(add: Add<'_>) {

@@ -111,7 +111,8 @@ pub fn tracker_client(bytes: &[u8]) {
 
 impl Bench {
     fn done(&mut self, upward: Vec<Upward<u32>>) {
-        for Upward::Announced { token, .. } in upward {
+        for ended in upward {
+            let (Upward::Announced { token, .. } | Upward::Scraped { token, .. }) = ended;
             let ended = &mut self.ended[token as usize];
             *ended += 1;
             assert_eq!(*ended, 1, "announce {token} ends once");
@@ -182,7 +183,11 @@ impl Bench {
             tracker_id: (how & 4 == 4).then(|| vec![b'i'].into()),
         };
         let options = if how & 0x30 == 0 { Options::SHUTDOWN } else { Options::default() };
-        let done = self.client.announce(&mut self.world, token, &url, request, options);
+        let done = if how & 0x18 == 0x18 {
+            self.client.scrape(&mut self.world, token, &url, request.info_hash, options)
+        } else {
+            self.client.announce(&mut self.world, token, &url, request, options)
+        };
         self.done(done);
     }
 

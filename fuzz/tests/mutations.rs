@@ -32,6 +32,7 @@ fn run(names: &[&str], inputs: usize) {
 const DECODERS: &[&str] = &[
     "bencode",
     "extension_handshake",
+    "gzip",
     "handshake",
     "http_request",
     "http_response",
@@ -51,6 +52,7 @@ const MACHINES: &[&str] = &[
     "session_peer",
     "storage_jobs",
     "tracker_client",
+    "tracker_datagrams",
     "tracker_server",
 ];
 /// Each of these shakes hands twice, at eight powers of 768 bits a time.

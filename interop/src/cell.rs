@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::authority::Authority;
 use crate::process::Running;
 use crate::program::Seat;
 use crate::tracker::{Tracker, wait_for_a_seeder};
@@ -22,9 +23,28 @@ pub enum Meeting {
     OpentrackerHttp,
     /// Both announce to opentracker over UDP (BEP 15).
     OpentrackerUdp,
+    /// Both announce to opentracker over HTTP, behind a program that ends TLS with OpenSSL.
+    OpentrackerHttps,
     /// Both announce to `teem track` over HTTP.
     TeemTrack,
+    /// Both announce to `teem track` over UDP.
+    TeemTrackUdp,
+    /// Both announce to `teem track` over HTTPS.
+    TeemTrackHttps,
 }
+
+impl Meeting {
+    const fn is_udp(self) -> bool {
+        matches!(self, Self::OpentrackerUdp | Self::TeemTrackUdp)
+    }
+
+    const fn is_https(self) -> bool {
+        matches!(self, Self::OpentrackerHttps | Self::TeemTrackHttps)
+    }
+}
+
+/// How far the port for HTTPS is from that for HTTP.
+const HTTPS_PORT: u16 = 5;
 
 /// Which addresses the programs have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +114,10 @@ impl Cell {
             Meeting::Direct => "told the address",
             Meeting::OpentrackerHttp => "opentracker over HTTP",
             Meeting::OpentrackerUdp => "opentracker over UDP",
+            Meeting::OpentrackerHttps => "opentracker behind TLS",
             Meeting::TeemTrack => "teem track",
+            Meeting::TeemTrackUdp => "teem track over UDP",
+            Meeting::TeemTrackHttps => "teem track over HTTPS",
         };
         let family = if self.family == Family::V6 { ", IPv6" } else { "" };
         let from = if self.from == SeedFrom::Content { ", from the content itself" } else { "" };
@@ -134,8 +157,12 @@ impl Cell {
     fn tracker(self) -> Option<Tracker> {
         match self.meeting {
             Meeting::Direct => None,
-            Meeting::OpentrackerHttp | Meeting::OpentrackerUdp => Some(Tracker::Opentracker),
-            Meeting::TeemTrack => Some(Tracker::Teem),
+            Meeting::OpentrackerHttp | Meeting::OpentrackerUdp | Meeting::OpentrackerHttps => {
+                Some(Tracker::Opentracker)
+            }
+            Meeting::TeemTrack | Meeting::TeemTrackUdp | Meeting::TeemTrackHttps => {
+                Some(Tracker::Teem)
+            }
         }
     }
 
@@ -155,21 +182,30 @@ impl Cell {
             let port = 20_000 + u16::from(index) * 10 + u16::from(seat);
             SocketAddr::new(network.address(self.family, index, seat), port)
         };
-        let folder = |role: &str| -> Result<PathBuf, Failure> {
-            let folder = scratch.join(role);
-            fs::create_dir_all(&folder).map_err(Failure::io("making a folder"))?;
-            Ok(folder)
-        };
+        let folder = |role: &str| make_folder(scratch, role);
 
         let (tracker_at, seeder_at, leecher_at) = (at(1), at(2), at(3));
+        let https_at = SocketAddr::new(tracker_at.ip(), tracker_at.port() + HTTPS_PORT);
         let url = match self.meeting {
             Meeting::Direct => None,
             Meeting::OpentrackerHttp | Meeting::TeemTrack => {
                 Some(format!("http://{tracker_at}/announce"))
             }
-            Meeting::OpentrackerUdp => Some(format!("udp://{tracker_at}/announce")),
+            Meeting::OpentrackerUdp | Meeting::TeemTrackUdp => {
+                Some(format!("udp://{tracker_at}/announce"))
+            }
+            Meeting::OpentrackerHttps | Meeting::TeemTrackHttps => {
+                Some(format!("https://{https_at}/announce"))
+            }
         };
         fs::create_dir_all(scratch).map_err(Failure::io("making a folder"))?;
+        let authority = self
+            .meeting
+            .is_https()
+            .then(|| Authority::make(scratch, tracker_at.ip()))
+            .transpose()?;
+        let ca = authority.as_ref().map(|authority| authority.ca.as_path());
+        let udp_trackers = self.meeting.is_udp();
         let torrent = scratch.join("it.torrent");
         // A tracker that nobody answers for is better than a torrent that nobody loads.
         let dead = self.seeder.insists_on_a_tracker().then(|| format!("http://{tracker_at}/none"));
@@ -177,9 +213,13 @@ impl Cell {
 
         if let Some(tracker) = self.tracker() {
             let folder = folder("tracker")?;
-            let plan = tracker.plan(network, &folder, tracker_at, content.info_hash())?;
-            running.push(Running::start("tracker", &folder, plan.command)?);
-            running.last_mut().expect("just started").wait(&plan.sign, deadline)?;
+            let secure = authority.as_ref().map(|authority| (https_at, authority));
+            let hash = content.info_hash();
+            for plan in tracker.plans(network, &folder, tracker_at, secure, hash)? {
+                let folder = make_folder(&folder, &running.len().to_string())?;
+                running.push(Running::start("tracker", &folder, plan.command)?);
+                running.last_mut().expect("just started").wait(&plan.sign, deadline)?;
+            }
         }
 
         let own = folder("seeder")?;
@@ -192,6 +232,8 @@ impl Cell {
             address: seeder_at.ip(),
             port: seeder_at.port(),
             rc4: self.forced_by == Some(self.seeder),
+            udp_trackers,
+            ca,
         };
         let plan = self.seeder.seed(&seat, self.from)?;
         let name = format!("seeder {}", self.seeder.name());
@@ -210,6 +252,8 @@ impl Cell {
             address: leecher_at.ip(),
             port: leecher_at.port(),
             rc4: self.forced_by == Some(self.leecher),
+            udp_trackers,
+            ca,
         };
         let told = if url.is_none() { vec![seeder_at] } else { Vec::new() };
         let plan = self.leecher.leech(&seat, &told)?;
@@ -225,4 +269,10 @@ impl Cell {
         }
         content.verify(&data, !self.leecher.omits_empty_files())
     }
+}
+
+fn make_folder(within: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let folder = within.join(name);
+    fs::create_dir_all(&folder).map_err(Failure::io("making a folder"))?;
+    Ok(folder)
 }

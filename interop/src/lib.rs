@@ -21,6 +21,7 @@
     reason = "this crate drives real programs: it waits for them on the real clock"
 )]
 
+mod authority;
 mod cell;
 mod content;
 mod failure;

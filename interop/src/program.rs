@@ -51,6 +51,10 @@ pub(crate) struct Seat<'a> {
     pub(crate) port: u16,
     /// Talks to nobody but in RC4.
     pub(crate) rc4: bool,
+    /// The torrent's tracker speaks UDP.
+    pub(crate) udp_trackers: bool,
+    /// Whom the torrent's tracker is trusted by, if it speaks TLS.
+    pub(crate) ca: Option<&'a Path>,
 }
 
 /// A program ready to start, and how it tells that it has got where it should.
@@ -113,6 +117,9 @@ impl Program {
                 command.arg("--bind").arg(seat.address.to_string());
                 command.arg("--port").arg(seat.port.to_string());
                 require(&mut command, seat);
+                if let Some(ca) = seat.ca {
+                    command.arg("--ca").arg(ca);
+                }
                 Ok(Plan { command, sign: Sign::Listens(seat.port) })
             }
             Self::Libtorrent => {
@@ -157,6 +164,9 @@ impl Program {
                 command.arg("--bind").arg(seat.address.to_string());
                 command.arg("--port").arg(seat.port.to_string());
                 require(&mut command, seat);
+                if let Some(ca) = seat.ca {
+                    command.arg("--ca").arg(ca);
+                }
                 add_peers(&mut command);
                 Ok(Plan { command, sign: Sign::Exit })
             }
@@ -204,7 +214,17 @@ fn libtorrent(mode: &str, seat: &Seat<'_>) -> Result<Command, Failure> {
 fn aria2(seat: &Seat<'_>) -> Command {
     let mut command = Command::new("aria2c");
     command.args(["--no-conf", "--enable-color=false", "--file-allocation=none"]);
-    command.args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.args(["--enable-dht6=false", "--bt-enable-lpd=false"]);
+    if seat.udp_trackers {
+        // It asks UDP trackers from the socket of its DHT, and has no other. It knows no node.
+        command.arg("--enable-dht=true").arg(format!("--dht-listen-port={}", seat.port));
+        command.arg(format!("--dht-file-path={}", seat.folder.join("dht.dat").display()));
+    } else {
+        command.arg("--enable-dht=false");
+    }
+    if let Some(ca) = seat.ca {
+        command.arg(format!("--ca-certificate={}", ca.display()));
+    }
     command.arg(format!("--dir={}", seat.data.display()));
     command.arg(format!("--listen-port={}", seat.port));
     command.arg(format!("--interface={}", seat.address));
@@ -270,6 +290,7 @@ session.path.set = \"{session}\"
 dht.mode.set = disable
 protocol.encryption.set = {encryption}
 trackers.use_udp.set = yes
+{ca}
 method.set_key = event.download.hash_done, checked, \"execute2={{touch,{folder}/checked}}\"
 method.set_key = event.download.finished, done, \"execute2={{touch,{folder}/done}}\"
 schedule2 = load, 0, 0, \"load.start=\\\"{torrent}\\\"\"
@@ -285,6 +306,10 @@ schedule2 = load, 0, 0, \"load.start=\\\"{torrent}\\\"\"
         } else {
             "allow_incoming,try_outgoing,enable_retry"
         },
+        ca = seat.ca.map_or_else(String::new, |ca| format!(
+            "network.http.ssl_verify_peer.set = 1\nnetwork.http.cacert.set = \"{}\"",
+            ca.display()
+        )),
     );
     fs::create_dir_all(&session)
         .and_then(|()| fs::create_dir_all(seat.data))

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::authority::Authority;
 use crate::content::hex;
 use crate::process::Sign;
 use crate::program::{Plan, find, stands_in, teem};
@@ -30,25 +31,48 @@ impl Tracker {
         }
     }
 
-    /// The tracker on one address and port (TCP, and UDP where it has that), for one torrent.
-    pub(crate) fn plan(
+    /// The tracker on one address and port, TCP and UDP, for one torrent; and on another one over
+    /// TLS, if that is wanted.
+    pub(crate) fn plans(
         self,
         network: Network,
         folder: &Path,
         at: SocketAddr,
+        secure: Option<(SocketAddr, &Authority)>,
         info_hash: [u8; 20],
-    ) -> Result<Plan, Failure> {
+    ) -> Result<Vec<Plan>, Failure> {
+        let mut proxy = None;
         let command = match self {
-            Self::Teem if stands_in() => opentracker(network, folder, at, info_hash)?,
-            Self::Opentracker => opentracker(network, folder, at, info_hash)?,
-            Self::Teem => {
+            Self::Teem if !stands_in() => {
                 let mut command = Command::new(teem()?);
                 command.arg("track").arg("--http").arg(at.to_string());
+                command.arg("--udp").arg(at.to_string());
+                if let Some((secure, authority)) = secure {
+                    command.arg("--https").arg(secure.to_string());
+                    command.arg("--tls-cert").arg(&authority.cert);
+                    command.arg("--tls-key").arg(&authority.key);
+                }
                 command
             }
+            Self::Teem | Self::Opentracker => {
+                proxy = secure.map(|(secure, authority)| tls_proxy(secure, at, authority));
+                opentracker(network, folder, at, info_hash)?
+            }
         };
-        Ok(Plan { command, sign: Sign::Listens(at.port()) })
+        let mut plans = vec![Plan { command, sign: Sign::Listens(at.port()) }];
+        plans.extend(proxy);
+        Ok(plans)
     }
+}
+
+/// Python's TLS, which is OpenSSL's, in front of a tracker that has none.
+fn tls_proxy(secure: SocketAddr, at: SocketAddr, authority: &Authority) -> Plan {
+    let mut command = Command::new("python3");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/tls_proxy.py"));
+    command.arg(secure.ip().to_string());
+    command.arg(secure.port().to_string()).arg(at.port().to_string());
+    command.arg(&authority.cert).arg(&authority.key);
+    Plan { command, sign: Sign::Listens(secure.port()) }
 }
 
 /// opentracker refuses to run as root and Debian's serves only what its list names. It reads the list

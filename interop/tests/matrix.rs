@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use teem_interop::Meeting::{Direct, OpentrackerHttp, OpentrackerUdp, TeemTrack};
+use teem_interop::Meeting::{
+    Direct, OpentrackerHttp, OpentrackerHttps, OpentrackerUdp, TeemTrack, TeemTrackHttps,
+    TeemTrackUdp,
+};
 use teem_interop::Program::{Aria2, Libtorrent, Rtorrent, Teem, Transmission};
 use teem_interop::{Cell, Content, Network, Outcome};
 
 /// Every cell, leecher first.
-const CELLS: [Cell; 31] = [
+const CELLS: [Cell; 38] = [
     // teem downloads from each.
     Cell::new(Teem, Libtorrent, Direct),
     Cell::new(Teem, Transmission, Direct),
@@ -43,6 +46,15 @@ const CELLS: [Cell; 31] = [
     Cell::new(Teem, Transmission, Direct).forced_by(Teem),
     Cell::new(Aria2, Teem, OpentrackerHttp).forced_by(Teem),
     Cell::new(Rtorrent, Teem, OpentrackerHttp).forced_by(Teem),
+    // So it does over UDP.
+    Cell::new(Libtorrent, Rtorrent, TeemTrackUdp),
+    Cell::new(Rtorrent, Libtorrent, TeemTrackUdp),
+    Cell::new(Transmission, Aria2, TeemTrackUdp),
+    Cell::new(Aria2, Transmission, TeemTrackUdp),
+    // Over HTTPS: teem with the TLS of others, and others with teem's.
+    Cell::new(Teem, Teem, OpentrackerHttps),
+    Cell::new(Teem, Aria2, TeemTrackHttps),
+    Cell::new(Rtorrent, Teem, TeemTrackHttps),
     // IPv6.
     Cell::new(Teem, Libtorrent, Direct).over_v6(),
     Cell::new(Libtorrent, Teem, Direct).over_v6(),

@@ -32,6 +32,7 @@ use teem_io::clock::Clock;
 use teem_io::jobs::Executor;
 use teem_io::pump::{Pump, Stats};
 use teem_io::readiness::{Direction, Reactor, Token, nonblocking};
+use teem_io::tls::TlsConfig;
 
 /// Events that one wait brings.
 const EVENTS_MAX: usize = 1024;
@@ -86,6 +87,12 @@ impl<M: Machine, E: Executor> Driver<M, E> {
     /// The executor.
     pub const fn executor_mut(&mut self) -> &mut E {
         self.pump.executor_mut()
+    }
+
+    /// Whom streams with TLS trust from now on, and what listeners with TLS show. At first: whom
+    /// this machine trusts, and nothing.
+    pub fn set_tls(&mut self, tls: TlsConfig) {
+        self.pump.set_tls(tls);
     }
 
     /// The time that the machine lives by.

@@ -92,7 +92,7 @@ impl Application for Blast {
 
     fn handle_command(&mut self, _: Instant, (): ()) {
         let listener = teem_core::ids::Key::from_parts(0, 1);
-        let listen = Listen { listener, address: ([127, 0, 0, 1], 0).into() };
+        let listen = Listen { listener, address: ([127, 0, 0, 1], 0).into(), tls: false };
         self.outputs.push(Output::Listen(listen.into()));
     }
 

@@ -18,5 +18,6 @@ pub mod readiness;
 pub mod storage;
 pub mod table;
 pub mod task;
+pub mod tls;
 
 mod dns;

@@ -179,7 +179,7 @@ mod tests {
 
     fn listening() -> (Socket, SocketAddr) {
         let listener = ListenerId::from_parts(0, 1);
-        listen(&Listen { listener, address: any() }).expect("a port")
+        listen(&Listen { listener, address: any(), tls: false }).expect("a port")
     }
 
     fn blocking<R>(mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {

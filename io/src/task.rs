@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::jobs::Executor;
 use crate::pump::{Pump, Stats};
 use crate::readiness::{Direction, Reactor, Token};
+use crate::tls::TlsConfig;
 
 /// Turns in one poll; then others on the same thread get theirs.
 const TURNS_MAX: usize = 16;
@@ -166,6 +167,12 @@ impl<M: Machine, E: Executor, R: TaskReactor> TaskDriver<M, E, R> {
     /// The executor.
     pub const fn executor_mut(&mut self) -> &mut E {
         self.pump.executor_mut()
+    }
+
+    /// Whom streams with TLS trust from now on, and what listeners with TLS show. At first: whom
+    /// this machine trusts, and nothing.
+    pub fn set_tls(&mut self, tls: TlsConfig) {
+        self.pump.set_tls(tls);
     }
 
     /// The time that the machine lives by.

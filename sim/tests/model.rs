@@ -39,7 +39,7 @@ impl Prober {
         let listener = ListenerId::from_parts(0, 1);
         let socket = SocketId::from_parts(0, 1);
         let bind = Bind { socket, address, reuse: false, multicast: None };
-        let listen = Listen { listener, address };
+        let listen = Listen { listener, address, tls: false };
         Self {
             out: vec![Output::Bind(bind.into()), Output::Listen(listen.into())],
             ..Self::default()

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! It does one `GET` at a time, follows redirects under the rules of [`url`](super::url), tries
-//! the addresses of a host one after the other, and holds the body in memory. It refuses HTTPS,
-//! compression, and bodies beyond [`Config::body_max`].
+//! the addresses of a host one after the other, and holds the body in memory. It refuses bodies
+//! beyond [`Config::body_max`], compressed or not.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -20,6 +20,7 @@ use ::url::Url;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::gzip::{Encoding, GzipError};
 use super::url::{
     REDIRECTS_MAX, RedirectError, Scope, URL_MAX, is_reachable, is_redirect, literal_address,
     redirect, target,
@@ -88,11 +89,8 @@ pub enum FetchError {
     #[error("not a URL")]
     BadUrl,
     /// It is a URL of another kind than HTTP.
-    #[error("only http addresses are supported")]
+    #[error("only http and https addresses are supported")]
     UnsupportedScheme,
-    /// TLS is not spoken here.
-    #[error("https is not supported yet")]
-    Https,
     /// The host has no address, or none that can be used.
     #[error("no such host")]
     NoSuchHost,
@@ -111,9 +109,12 @@ pub enum FetchError {
     /// The server answered with another status than success.
     #[error("the server answered with status {0}")]
     Status(u16),
-    /// The server compressed the body although it was asked not to.
-    #[error("the server sent a compressed body")]
+    /// The body is compressed in a way that was not asked for.
+    #[error("the server sent a body in an encoding that was not asked for")]
     Encoding,
+    /// The compressed body is broken, or longer than [`Config::body_max`].
+    #[error("{0}")]
+    Gzip(#[from] GzipError),
 }
 
 /// See the [module](self).
@@ -150,6 +151,7 @@ struct Get {
     at: Option<SocketAddr>,
     stream: Option<StreamId>,
     parser: ResponseParser,
+    encoding: Encoding,
     body: Vec<u8>,
 }
 
@@ -220,6 +222,7 @@ impl Fetch {
             at: None,
             stream: None,
             parser: ResponseParser::new(self.limits()),
+            encoding: Encoding::Identity,
             body: Vec::new(),
         });
         self.arm(self.total, Some(self.config.total_timeout));
@@ -229,8 +232,7 @@ impl Fetch {
     fn locate(&mut self) -> Result<(), FetchError> {
         let Some(get) = &mut self.get else { return Ok(()) };
         match get.url.scheme() {
-            "http" => {}
-            "https" => return Err(FetchError::Https),
+            "http" | "https" => {}
             _ => return Err(FetchError::UnsupportedScheme),
         }
         let host = get.url.host_str().filter(|host| !host.is_empty());
@@ -268,7 +270,9 @@ impl Fetch {
         (get.at, get.stream) = (Some(to), Some(stream));
         get.parser = ResponseParser::new(limits);
         get.body.clear();
-        self.out.push(Output::Connect(Connect { stream, to, from: None, tls: None }.into()));
+        let tls = (get.url.scheme() == "https").then(|| get.url.host_str().map(Into::into));
+        let connect = Connect { stream, to, from: None, tls: tls.flatten() };
+        self.out.push(Output::Connect(connect.into()));
         self.arm(self.connecting, Some(self.config.connect_timeout));
         Ok(())
     }
@@ -320,19 +324,13 @@ impl Fetch {
                     return self.locate();
                 }
                 Some(Item::Head(head)) => {
-                    let encoding = head.headers.get("content-encoding").unwrap_or_default();
                     if head.status != 200 {
                         return Err(FetchError::Status(head.status));
                     }
-                    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
-                        return Err(FetchError::Encoding);
-                    }
+                    get.encoding = Encoding::of(&head.headers).ok_or(FetchError::Encoding)?;
                 }
                 Some(Item::Body(part)) => get.body.extend_from_slice(&part),
-                Some(Item::End) => {
-                    let body = core::mem::take(&mut get.body);
-                    self.end(Ok(body.into()));
-                }
+                Some(Item::End) => return self.whole(),
             }
         }
         Ok(())
@@ -341,13 +339,22 @@ impl Fetch {
     /// The stream brings no more.
     fn on_end(&mut self, error: FetchError) -> Result<(), FetchError> {
         let Some(get) = &mut self.get else { return Ok(()) };
-        // A body may last as long as its stream.
-        if let Ok(Some(Item::End)) = get.parser.finish() {
-            let body = core::mem::take(&mut get.body);
-            self.end(Ok(body.into()));
-            return Ok(());
+        // A body may last as long as its stream, but for one with TLS that was cut.
+        let closed = !matches!(error, FetchError::Stream(StreamError::Tls(_)));
+        if closed && let Ok(Some(Item::End)) = get.parser.finish() {
+            return self.whole();
         }
         self.connect(error)
+    }
+
+    /// The body is here.
+    fn whole(&mut self) -> Result<(), FetchError> {
+        let Some(get) = &mut self.get else { return Ok(()) };
+        let body = core::mem::take(&mut get.body);
+        let max = usize::try_from(self.config.body_max).unwrap_or(usize::MAX);
+        let body = get.encoding.undo(body, max)?;
+        self.end(Ok(body.into()));
+        Ok(())
     }
 
     fn on_job(&mut self, id: JobId, result: JobResult) -> Result<(), FetchError> {
@@ -456,9 +463,15 @@ mod tests {
     }
 
     fn connect(fetch: &mut Fetch) -> (StreamId, SocketAddr) {
+        let (stream, to, tls) = connect_to(fetch);
+        assert_eq!(tls, None);
+        (stream, to)
+    }
+
+    fn connect_to(fetch: &mut Fetch) -> (StreamId, SocketAddr, Option<Box<str>>) {
         loop {
             match fetch.poll_output() {
-                Some(Output::Connect(connect)) => return (connect.stream, connect.to),
+                Some(Output::Connect(connect)) => return (connect.stream, connect.to, connect.tls),
                 Some(_) => {}
                 None => panic!("no connection was asked for: {:?}", fetch.poll_event()),
             }
@@ -529,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_followed_but_not_for_ever_and_not_to_tls() {
+    fn redirects_are_followed_but_not_for_ever_and_to_tls_but_not_back() {
         let mut fetch = fetch("http://127.0.0.1/a/b");
         for _ in 0..REDIRECTS_MAX {
             let (stream, _) = connect(&mut fetch);
@@ -545,7 +558,11 @@ mod tests {
         let (stream, _) = connect(&mut fetch);
         up(&mut fetch, stream);
         receive(&mut fetch, stream, "HTTP/1.1 301 x\r\nLocation: https://127.0.0.1/\r\n\r\n");
-        assert_eq!(fetch.poll_event(), Some(Event::Failed(FetchError::Https)));
+        let (stream, to, tls) = connect_to(&mut fetch);
+        assert_eq!((to.port(), tls.as_deref()), (443, Some("127.0.0.1")));
+        up(&mut fetch, stream);
+        receive(&mut fetch, stream, "HTTP/1.1 301 x\r\nLocation: http://127.0.0.1/\r\n\r\n");
+        assert_eq!(fetch.poll_event(), Some(Event::Failed(RedirectError::Downgrade.into())));
     }
 
     #[test]
@@ -569,11 +586,9 @@ mod tests {
 
     #[test]
     fn urls_that_are_not_http_are_refused() {
-        for (url, error) in [
-            ("https://host/", FetchError::Https),
-            ("ftp://host/", FetchError::UnsupportedScheme),
-            ("no url", FetchError::BadUrl),
-        ] {
+        for (url, error) in
+            [("ftp://host/", FetchError::UnsupportedScheme), ("no url", FetchError::BadUrl)]
+        {
             assert_eq!(fetch(url).poll_event(), Some(Event::Failed(error)), "{url}");
         }
         let mut missing = fetch("http://127.0.0.1/");

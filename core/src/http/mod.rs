@@ -4,15 +4,16 @@
 //! what came in, and an end; `httparse` reads the heads. [`mod@write`] makes requests and responses.
 //! [`url`] resolves redirects and says what an address may be reached from.
 //!
-//! It refuses what it does not need: no upgrade, no `Expect`, no trailers (they are skipped), no
-//! compression (a caller looks at `Content-Encoding`). Everything a stranger sends is bounded by
-//! [`Limits`]; time is the caller's.
+//! It refuses what it does not need: no upgrade, no `Expect`, no trailers (they are skipped). Bodies
+//! come as they were sent; [`gzip`] undoes the one compression that we ask for. Everything a
+//! stranger sends is bounded by [`Limits`]; time is the caller's.
 
 mod body;
 mod head;
 mod parser;
 
 pub mod fetch;
+pub mod gzip;
 pub mod url;
 pub mod write;
 

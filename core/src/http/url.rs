@@ -93,6 +93,12 @@ pub fn literal_address(url: &Url) -> Option<IpAddr> {
     }
 }
 
+/// Whether the name in `url` holds other letters than those of ASCII, which a URL writes in labels
+/// that begin with `xn--` (RFC 5890).
+pub fn is_international(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.split('.').any(|label| label.starts_with("xn--")))
+}
+
 /// Why a redirect is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -29,7 +29,7 @@ pub fn get(out: &mut Vec<u8>, url: &Url, target: &str, user_agent: &str) {
     write!(
         Text(out),
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\n\
-         Accept-Encoding: identity\r\nConnection: close\r\n\r\n",
+         Accept-Encoding: gzip\r\nConnection: close\r\n\r\n",
     )
     .expect("a vector takes it");
 }

@@ -453,7 +453,7 @@ impl Application for Echo {
         match command {
             Command::Listen(token, address) => {
                 let listener = self.listeners.insert(token);
-                self.out.push(Output::Listen(Listen { listener, address }.into()));
+                self.out.push(Output::Listen(Listen { listener, address, tls: false }.into()));
             }
             Command::Bind(token, address) => {
                 let socket = self.sockets.insert(Socket {

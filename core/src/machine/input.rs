@@ -134,9 +134,9 @@ pub enum StreamError {
     /// There is no way to that address.
     #[error("address unreachable")]
     Unreachable,
-    /// The other side's certificate or TLS handshake is not acceptable.
-    #[error("TLS handshake failed")]
-    Tls,
+    /// There is no TLS with the other side, or there is no more of it.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// This machine is out of sockets, ports or memory.
     #[error("out of sockets or ports on this machine")]
     OutOfResources,
@@ -145,6 +145,68 @@ pub enum StreamError {
     NotPermitted,
     /// Something else.
     #[error("connection failed")]
+    Other,
+}
+
+impl StreamError {
+    /// A number for each, the same in every build: for digests.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Refused => 0,
+            Self::Reset => 1,
+            Self::TimedOut => 2,
+            Self::Unreachable => 3,
+            Self::Tls(why) => 0x100 + why as u16,
+            Self::OutOfResources => 5,
+            Self::NotPermitted => 6,
+            Self::Other => 7,
+        }
+    }
+}
+
+/// Why there is no TLS on a stream that was to have it: what a person can do something about, each
+/// by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// Its certificate was good once.
+    #[error("the certificate has expired")]
+    Expired,
+    /// Its certificate is not good yet, or this machine's clock is slow.
+    #[error("the certificate is not valid yet, or this machine's clock is slow")]
+    NotYetValid,
+    /// Its certificate comes from somebody whom this machine does not trust, or from itself.
+    #[error("the certificate's issuer is not trusted here")]
+    UnknownIssuer,
+    /// Its certificate is good, and not for the name that was asked for.
+    #[error("the certificate is for another name")]
+    WrongName,
+    /// Its certificate was called back.
+    #[error("the certificate was revoked")]
+    Revoked,
+    /// Its certificate cannot be used for this: damaged, for another purpose, or none at all.
+    #[error("the certificate cannot be used")]
+    BadCertificate,
+    /// What answers is not TLS.
+    #[error("the other side does not speak TLS")]
+    NotTls,
+    /// It broke off.
+    #[error("the other side refused")]
+    Refused,
+    /// No version, cipher or key exchange is known to both.
+    #[error("no version or cipher in common")]
+    Incompatible,
+    /// The stream ended, and the other side did not say that it would: what came may be a part.
+    #[error("the stream was cut short")]
+    Truncated,
+    /// There is not one certificate authority that this machine trusts.
+    #[error("no trusted certificates on this machine")]
+    NoRoots,
+    /// This driver has no TLS.
+    #[error("not available here")]
+    Unavailable,
+    /// Something else.
+    #[error("the handshake failed")]
     Other,
 }
 
@@ -196,4 +258,7 @@ pub enum SocketError {
     /// Something else.
     #[error("the socket failed")]
     Other,
+    /// It is to speak TLS, and there is no certificate to show.
+    #[error("there is no certificate for TLS")]
+    NoIdentity,
 }

@@ -64,7 +64,7 @@ use bytes::Bytes;
 
 pub use input::{
     Datagram, Ecn, Incoming, Input, ListenerInput, SocketError, SocketInput, StreamError,
-    StreamInput,
+    StreamInput, TlsError,
 };
 pub use job::{
     Allocation, FileOp, FileStat, HashSource, Job, JobError, JobErrorKind, JobOutput, JobResult,

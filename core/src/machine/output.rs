@@ -47,6 +47,9 @@ pub struct Listen {
     pub listener: ListenerId,
     /// Address and port; port zero takes a free one.
     pub address: SocketAddr,
+    /// Whether its streams speak TLS, with the driver's certificate. The machine sees plaintext; a
+    /// stream that does not get so far is closed like one that breaks.
+    pub tls: bool,
 }
 
 /// What to bind.

@@ -47,6 +47,9 @@ pub struct Config {
     /// Announce in every tier, not only in the first with a tracker that answers. Not for private
     /// torrents (BEP 27).
     pub announce_to_all_tiers: bool,
+    /// Ask trackers whose names are written in other alphabets than ours, which look like others to
+    /// those who do not know them; also when a redirect leads there.
+    pub international_names: bool,
     /// Begin as after [`Command::PauseSession`](super::Command::PauseSession).
     pub paused: bool,
     /// Our address for IPv4 connections; with only one of the two set, the other family is not
@@ -136,6 +139,7 @@ impl Default for Config {
             check_bytes_max: 64 * 1024 * 1024,
             announce_to_all_trackers: false,
             announce_to_all_tiers: false,
+            international_names: true,
             paused: false,
             bind_v4: None,
             bind_v6: None,

@@ -18,6 +18,7 @@ use crate::mse::Method;
 use crate::peer::CloseReason;
 use crate::torrent::picker::Priority;
 use crate::torrent::share::{ShareLimit, ShareLimits};
+use crate::tracker::udp::Counts;
 use crate::wire::BlockRequest;
 
 /// What a session can be asked for.
@@ -66,6 +67,11 @@ pub enum Command {
     /// Talk to no peer or tracker at these addresses from now on, in place of those blocked so
     /// far. Peers that are connected are let go.
     SetIpFilter(IpFilter),
+    /// Ask the tracker of this URL for peers as soon as it allows, also if others serve us.
+    AnnounceTo(TorrentId, String),
+    /// Ask a tracker what it counts: [`Event::TrackerScraped`] or [`Event::TrackerFailed`]. The
+    /// first that does its work is asked, or else the first; without trackers nothing happens.
+    Scrape(TorrentId),
 }
 
 /// What becomes of the content when a torrent is removed.
@@ -233,6 +239,15 @@ pub enum Event {
         url: Box<str>,
         /// What went wrong, for a person.
         error: Box<str>,
+    },
+    /// A tracker told what it counts.
+    TrackerScraped {
+        /// For which torrent.
+        torrent: TorrentId,
+        /// Its address.
+        url: Box<str>,
+        /// What it counts.
+        counts: Counts,
     },
     /// Resume data was not saved; the torrent goes on.
     SaveFailed(TorrentId, JobError),

@@ -84,7 +84,10 @@ impl Session {
         let mut cx = Cx::new(config, seed, now, wall);
         Self {
             trackers: Trackers::new(
-                TrackersConfig::default(),
+                TrackersConfig {
+                    international_names: cx.config.international_names,
+                    ..TrackersConfig::default()
+                },
                 &cx.config.user_agent,
                 seed.stream("trackers", 0),
             ),
@@ -336,7 +339,7 @@ impl Session {
 
     fn listen(&mut self, token: CommandToken, address: SocketAddr) {
         let listener = self.listeners.insert(Listener { token });
-        self.cx.out.push(Output::Listen(Listen { listener, address }.into()));
+        self.cx.out.push(Output::Listen(Listen { listener, address, tls: false }.into()));
     }
 
     /// Closes a peer connection, for this reason.
@@ -413,6 +416,13 @@ impl Application for Session {
             }
             Command::PauseSession => self.pause_session(),
             Command::ResumeSession => self.resume_session(),
+            Command::AnnounceTo(id, url) => {
+                if let Some(torrent) = self.torrents.get_mut(id) {
+                    torrent.trackers.reannounce_to(now, &url);
+                    torrent.arm(&mut self.cx);
+                }
+            }
+            Command::Scrape(id) => self.scrape(id),
             Command::SetIpFilter(filter) => self.set_filter(filter),
         }
     }

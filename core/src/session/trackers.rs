@@ -17,9 +17,11 @@ use crate::machine::{
     TransmitLimit,
 };
 use crate::time::Instant;
+use crate::torrent::Torrent;
 use crate::tracker::announce::{AnnounceError, AnnounceEvent, AnnounceResponse};
 use crate::tracker::client::{Client, Net, Options, Upward};
 use crate::tracker::tiers::{Facts, TrackerId};
+use crate::tracker::udp::Counts;
 
 pub(super) type Trackers = Client<(TorrentId, TrackerId)>;
 
@@ -144,6 +146,14 @@ impl Net for Lent<'_> {
     fn datagrams_wait(&mut self) {}
 }
 
+impl Torrent {
+    /// A tracker's address for people; nothing, if it left the list.
+    fn tracker_url(&self, tracker: TrackerId) -> Box<str> {
+        let status = self.trackers.trackers().find(|status| status.id == tracker);
+        status.map_or_else(Default::default, |status| status.url.as_str().into())
+    }
+}
+
 impl Session {
     /// Makes the announces of a torrent that are due.
     pub(super) fn poll_announces(&mut self, id: TorrentId) {
@@ -180,6 +190,36 @@ impl Session {
         }
         if let Some(torrent) = self.torrents.get_mut(id) {
             torrent.arm(&mut self.cx);
+        }
+    }
+
+    /// Asks a tracker of a torrent what it counts.
+    pub(super) fn scrape(&mut self, id: TorrentId) {
+        let Some(torrent) = self.torrents.get(id) else { return };
+        let Some((tracker, url)) = torrent.trackers.scraped() else { return };
+        let (url, hash) = (url.clone(), torrent.hash);
+        let options = Options { urgent: true, limit: None };
+        self.ask(|trackers, net| trackers.scrape(net, (id, tracker), &url, hash, options));
+    }
+
+    fn on_scraped(
+        &mut self,
+        id: TorrentId,
+        tracker: TrackerId,
+        result: Result<Counts, AnnounceError>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(id) else { return };
+        let url = torrent.tracker_url(tracker);
+        match result {
+            Ok(counts) => {
+                torrent.trackers.on_scrape(tracker, counts);
+                self.cx.event(Event::TrackerScraped { torrent: id, url, counts });
+            }
+            Err(AnnounceError::Cancelled) => {}
+            Err(error) => {
+                let error = alloc::format!("{error}").into();
+                self.cx.event(Event::TrackerFailed { torrent: id, url, error });
+            }
         }
     }
 
@@ -269,8 +309,15 @@ impl Session {
         }
         let (now, next) = (self.cx.now(), self.trackers.next_deadline());
         self.cx.timers.set(self.trackers_timer, now, next);
-        for Upward::Announced { token: (id, tracker), result } in ended {
-            self.on_announced(id, tracker, result);
+        for upward in ended {
+            match upward {
+                Upward::Announced { token: (id, tracker), result } => {
+                    self.on_announced(id, tracker, result);
+                }
+                Upward::Scraped { token: (id, tracker), result } => {
+                    self.on_scraped(id, tracker, result);
+                }
+            }
         }
         self.check_shut_down();
     }
@@ -283,8 +330,7 @@ impl Session {
     ) {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         let now = self.cx.now();
-        let url = torrent.trackers.trackers().find(|status| status.id == tracker);
-        let url = url.map_or_else(Default::default, |status| status.url.as_str().into());
+        let url = torrent.tracker_url(tracker);
         match result {
             Ok(response) => {
                 torrent.trackers.on_result(now, tracker, Ok(&response));

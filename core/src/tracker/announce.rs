@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::url::UrlError;
 use crate::bencode;
+use crate::http::gzip::GzipError;
 use crate::http::url::RedirectError;
 use crate::ids::{InfoHash, PeerId};
 use crate::machine::StreamError;
@@ -135,6 +136,9 @@ pub enum AnnounceError {
     /// machine and not for an announce.
     #[error("the tracker's address is not one to ask")]
     AddressRefused,
+    /// Its name holds letters of other alphabets, and those are not asked.
+    #[error("the tracker's name is in letters that are not wanted")]
+    InternationalName,
     /// No stream to it could be had, or it broke.
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -150,15 +154,21 @@ pub enum AnnounceError {
     /// It sent us elsewhere in a way that we do not follow.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
-    /// Its answer is compressed, which we did not ask for.
+    /// Its answer is compressed in a way that we did not ask for.
     #[error("the tracker's answer is in an encoding that was not asked for")]
     Encoding,
+    /// Its compressed answer is broken, or too long.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
     /// Its answer is not bencode.
     #[error("the tracker's answer is not bencode: {0}")]
     Bencode(bencode::Error),
     /// A part of its answer is missing or not what it should be.
     #[error("the tracker's answer is malformed: {0}")]
     Malformed(&'static str),
+    /// It announces somewhere from where nobody can tell where it is scraped.
+    #[error("the tracker has no place to be scraped at")]
+    NoScrape,
     /// Too many announces of ours wait already.
     #[error("too many announces at a time")]
     Busy,

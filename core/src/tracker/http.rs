@@ -12,9 +12,10 @@ use super::announce::{
     AnnounceError, AnnounceEvent, AnnounceRequest, AnnounceResponse, PEERS_MAX, Peer, RetryIn,
     TRACKER_ID_MAX, clean_text,
 };
+use super::udp::Counts;
 use crate::bencode::{Limits, Mode, Tape, Value};
 use crate::http::url::{is_reachable, percent_encode};
-use crate::ids::PeerId;
+use crate::ids::{InfoHash, PeerId};
 use crate::time::Duration;
 
 /// What to ask for: the URL's own `target` (path and query) first, then the announce.
@@ -69,25 +70,43 @@ pub fn announce_target(target: &str, request: &AnnounceRequest) -> String {
     out
 }
 
+/// What to ask for at a tracker's scrape URL (BEP 48): its own `target` first, then the swarm.
+pub fn scrape_target(target: &str, info_hash: &InfoHash) -> String {
+    let mut out = String::from(target);
+    out.push(if target.contains('?') { '&' } else { '?' });
+    out.push_str("info_hash=");
+    percent_encode(&mut out, &info_hash.0);
+    out
+}
+
+/// Reads the body of an answer to a scrape (BEP 48), whatever its HTTP status was: what it says of
+/// one swarm. What it leaves out counts as zero.
+pub fn parse_scrape(
+    body: &[u8],
+    status: u16,
+    info_hash: &InfoHash,
+) -> Result<Counts, AnnounceError> {
+    let mut tape = Tape::new();
+    let root = parse_root(&mut tape, body, status)?;
+    let swarm = root
+        .get("files")
+        .and_then(|files| files.get(info_hash))
+        .ok_or(AnnounceError::Malformed("it has no counts of this torrent"))?;
+    let count = |key: &str| {
+        let count = swarm.get(key).and_then(Value::as_uint).unwrap_or_default();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    Ok(Counts {
+        seeders: count("complete"),
+        downloaded: count("downloaded"),
+        leechers: count("incomplete"),
+    })
+}
+
 /// Reads the body of an answer, whatever its HTTP status was.
 pub fn parse_response(body: &[u8], status: u16) -> Result<AnnounceResponse, AnnounceError> {
     let mut tape = Tape::new();
-    let not_bencode = |error| match status {
-        200 => AnnounceError::Bencode(error),
-        _ => AnnounceError::Status(status),
-    };
-    let document = tape.parse(body, &Limits::WIRE, Mode::Lenient).map_err(not_bencode)?;
-    let root = document.root();
-    if let Some(reason) = root.get("failure reason") {
-        let reason = clean_text(reason.as_bytes().unwrap_or_default());
-        return Err(AnnounceError::Refused { reason, retry: root.get("retry in").and_then(retry) });
-    }
-    if status != 200 {
-        return Err(AnnounceError::Status(status));
-    }
-    if root.as_dict().is_none() {
-        return Err(AnnounceError::Malformed("not a dictionary"));
-    }
+    let root = parse_root(&mut tape, body, status)?;
     let count = |key: &str| {
         root.get(key).and_then(Value::as_uint).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
     };
@@ -117,6 +136,31 @@ pub fn parse_response(body: &[u8], status: u16) -> Result<AnnounceResponse, Anno
         compact_peers(&mut response.peers, compact, true);
     }
     Ok(response)
+}
+
+/// The dictionary that an answer is, if it is one and does not say no.
+fn parse_root<'a>(
+    tape: &'a mut Tape,
+    body: &'a [u8],
+    status: u16,
+) -> Result<Value<'a>, AnnounceError> {
+    let not_bencode = |error| match status {
+        200 => AnnounceError::Bencode(error),
+        _ => AnnounceError::Status(status),
+    };
+    let document = tape.parse(body, &Limits::WIRE, Mode::Lenient).map_err(not_bencode)?;
+    let root = document.root();
+    if let Some(reason) = root.get("failure reason") {
+        let reason = clean_text(reason.as_bytes().unwrap_or_default());
+        return Err(AnnounceError::Refused { reason, retry: root.get("retry in").and_then(retry) });
+    }
+    if status != 200 {
+        return Err(AnnounceError::Status(status));
+    }
+    if root.as_dict().is_none() {
+        return Err(AnnounceError::Malformed("not a dictionary"));
+    }
+    Ok(root)
 }
 
 /// A time in seconds; trackers write it as a number or, at times, as a string of digits.
@@ -172,7 +216,6 @@ fn dictionary_peer(value: Value<'_>) -> Option<Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::InfoHash;
     use proptest::prelude::*;
 
     fn request() -> AnnounceRequest {

@@ -169,10 +169,23 @@ fn has_port(rest: &str) -> bool {
 }
 
 /// Whether a request may go to this machine itself for the path of `url`: only to what looks like
-/// an announce, so that a torrent cannot press the buttons of other programs here.
+/// an announce or a scrape, so that a torrent cannot press the buttons of other programs here.
 pub fn may_ask_loopback(url: &Url) -> bool {
     let last = url.path().rsplit('/').next().unwrap_or_default();
-    last.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("announce"))
+    ["announce", "scrape"]
+        .iter()
+        .any(|name| last.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+}
+
+/// Where a tracker that announces at `url` is scraped over HTTP (BEP 48): the same, with `scrape`
+/// for the `announce` that its last segment begins with. None: there is no such convention for it.
+pub fn scrape_url(url: &Url) -> Option<Url> {
+    let (folder, last) = url.path().rsplit_once('/')?;
+    let rest = last.strip_prefix("announce")?;
+    let path = alloc::format!("{folder}/scrape{rest}");
+    let mut url = url.clone();
+    url.set_path(&path);
+    Some(url)
 }
 
 #[cfg(test)]
@@ -245,7 +258,27 @@ mod tests {
     fn this_machine_is_asked_for_announces_only() {
         let may = |text: &str| may_ask_loopback(&Url::parse(text).expect("a URL"));
         assert!(may("http://h/announce") && may("http://h/k/Announce.php?x"));
+        assert!(may("http://h/scrape?x"));
         assert!(!may("http://h/admin") && !may("http://h/announce/../admin"));
+    }
+
+    #[test]
+    fn a_tracker_is_scraped_where_its_announce_says() {
+        // The examples of BEP 48.
+        let cases = [
+            ("/announce", Some("/scrape")),
+            ("/x/announce", Some("/x/scrape")),
+            ("/announce.php", Some("/scrape.php")),
+            ("/a", None),
+            ("/announce?x2%0644", Some("/scrape?x2%0644")),
+            ("/announce?x=2/4", Some("/scrape?x=2/4")),
+            ("/x%064announce", None),
+        ];
+        for (path, expected) in cases {
+            let url = Url::parse(&std::format!("http://example.com{path}")).expect("a URL");
+            let found = scrape_url(&url).map(|url| target(&url));
+            assert_eq!(found.as_deref(), expected, "{path}");
+        }
     }
 
     proptest! {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use teem_core::ids::{JobId, Key, ListenerId, SocketId, StreamId};
 use teem_core::machine::{
     Application, Datagram, Deadline, Incoming, Input, JobOutput, JobResult, ListenerInput, Machine,
-    Output, RECV_CREDIT_MIN, SocketError, SocketInput, StreamError, StreamInput, TransmitLimit,
+    Output, RECV_CREDIT_MIN, SocketError, SocketInput, StreamError, StreamInput, TlsError,
+    TransmitLimit,
 };
 use teem_core::time::{Duration, Instant, UnixTime};
 
@@ -872,7 +873,7 @@ fn why(how: u8) -> StreamError {
         StreamError::Reset,
         StreamError::TimedOut,
         StreamError::Unreachable,
-        StreamError::Tls,
+        StreamError::Tls(TlsError::Other),
         StreamError::OutOfResources,
         StreamError::NotPermitted,
         StreamError::Other,

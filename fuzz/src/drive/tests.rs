@@ -112,12 +112,14 @@ impl Machines {
             multicast: None,
         };
         let mut out = vec![
-            Output::Listen(Listen { listener, address: address() }.into()),
+            Output::Listen(Listen { listener, address: address(), tls: false }.into()),
             Output::Bind(bind().into()),
         ];
         match wrong {
             Wrong::ReuseListener => {
-                out.push(Output::Listen(Listen { listener, address: address() }.into()));
+                out.push(Output::Listen(
+                    Listen { listener, address: address(), tls: false }.into(),
+                ));
             }
             Wrong::ReuseSocket => {
                 out.extend([Output::Unbind(socket), Output::Bind(bind().into())]);

@@ -8,6 +8,7 @@
 //! What is left to a driver is to wait: until a socket is ready ([`Pump::on_ready`]), a job is done
 //! (its executor wakes it), or [`Pump::deadline`] has come.
 
+mod secure;
 mod sockets;
 mod streams;
 
@@ -26,6 +27,7 @@ use crate::jobs::Executor;
 use crate::read::ReadBuffer;
 use crate::readiness::{Direction, Gate, Kind, Reactor, Token};
 use crate::table::Table;
+use crate::tls::TlsConfig;
 use sockets::{Listener, Socket};
 use streams::{Lingering, Stream};
 
@@ -71,6 +73,9 @@ pub struct Pump<M, E, R: Reactor> {
     lingering: VecDeque<Lingering<R::Source>>,
     retry: Vec<Token>,
     retry_at: Option<Instant>,
+    tls: TlsConfig,
+    /// When closed streams that have still to send are looked at again.
+    flush_at: Option<Instant>,
     jobs_wanted: bool,
     read: ReadBuffer,
     lent: Vec<Bytes>,
@@ -95,6 +100,8 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
             lingering: VecDeque::new(),
             retry: Vec::new(),
             retry_at: None,
+            tls: TlsConfig::default(),
+            flush_at: None,
             jobs_wanted: true,
             read: ReadBuffer::new(),
             lent: Vec::new(),
@@ -124,6 +131,12 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         &mut self.executor
     }
 
+    /// Whom streams with TLS trust from now on, and what listeners with TLS show. At first: whom
+    /// this machine trusts, and nothing.
+    pub fn set_tls(&mut self, tls: TlsConfig) {
+        self.tls = tls;
+    }
+
     /// The time that the machine lives by.
     pub fn now(&self) -> Instant {
         self.clock.now()
@@ -143,7 +156,7 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
     pub fn deadline(&self) -> Option<Instant> {
         let machine = self.machine.poll_timeout().map(|deadline| deadline.at);
         let lingering = self.lingering.front().map(|lingering| lingering.until);
-        [machine, lingering, self.retry_at].into_iter().flatten().min()
+        [machine, lingering, self.retry_at, self.flush_at].into_iter().flatten().min()
     }
 
     /// How long that is from now; a little more rather than less. None: nothing is due.
@@ -232,6 +245,9 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         }
         while self.lingering.front().is_some_and(|lingering| lingering.until <= now) {
             self.lingering.pop_front();
+        }
+        if self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_lingering();
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;

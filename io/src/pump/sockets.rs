@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use teem_core::ids::{ListenerId, SocketId};
 use teem_core::machine::{
-    Bind, Datagram, Incoming, Input, Listen, ListenerInput, Machine, SocketInput, TransmitLimit,
+    Bind, Datagram, Incoming, Input, Listen, ListenerInput, Machine, SocketError, SocketInput,
+    TransmitLimit,
 };
 
 use super::{Pump, may_pass};
@@ -28,6 +29,7 @@ const DATAGRAM_MAX: usize = 65_536;
 pub(super) struct Listener<S> {
     source: S,
     address: SocketAddr,
+    tls: bool,
     pub(super) read: Gate,
     pub(super) write: Gate,
     pub(super) queued: bool,
@@ -50,9 +52,12 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         let made = net::listen(listen)
             .and_then(|(socket, address)| Ok((self.register(socket, token)?, address)));
         let input = match made {
+            _ if listen.tls && !self.tls.has_identity() => {
+                ListenerInput::Failed(SocketError::NoIdentity)
+            }
             Ok((source, address)) => {
-                let (read, write) = (Gate::OPEN, Gate::SHUT);
-                let listener = Listener { source, address, read, write, queued: true };
+                let (read, write, tls) = (Gate::OPEN, Gate::SHUT, listen.tls);
+                let listener = Listener { source, address, tls, read, write, queued: true };
                 self.listeners.insert(id, listener);
                 self.enqueue(token);
                 ListenerInput::Bound(address)
@@ -87,8 +92,8 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
             listener.queued = false;
             match listener.source.attempt(Direction::Read, net::accept) {
                 Ok(Some((socket, from))) => {
-                    let address = listener.address;
-                    self.admit(id, address, socket, from);
+                    let (address, tls) = (listener.address, listener.tls);
+                    self.admit(id, address, tls, socket, from);
                 }
                 Ok(None) => {
                     listener.read.set_blocked();
@@ -114,6 +119,7 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         &mut self,
         on: ListenerId,
         address: SocketAddr,
+        tls: bool,
         socket: socket2::Socket,
         from: SocketAddr,
     ) {
@@ -123,13 +129,16 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
             address
         };
         let now = self.clock.now();
+        let tls = if tls { self.tls.accept().map(|tls| Some(Box::new(tls))) } else { Some(None) };
+        // Without a certificate there is no listener, and the machine grants nothing twice.
+        let Some(tls) = tls else { return };
         let Some(id) = self.machine.accept(now, Incoming { on, from, local }) else {
             self.stats.refused += 1;
             net::abort(&socket);
             return;
         };
         match self.register(socket, Token::new(Kind::Stream, id)) {
-            Ok(source) => self.adopt(id, source),
+            Ok(source) => self.adopt(id, source, tls),
             Err(error) => {
                 let closed = crate::errors::stream_error(&error);
                 let input = teem_core::machine::StreamInput::Closed(closed);

@@ -1,20 +1,24 @@
 //! Streams: connecting, reading, writing, closing.
 
+use std::net::SocketAddr;
+
 use teem_core::ids::StreamId;
-use teem_core::machine::{Connect, Input, Machine, Shutdown, StreamError, StreamInput};
+use teem_core::machine::{Connect, Input, Machine, Shutdown, StreamInput};
 use teem_core::time::{Duration, Instant};
 
-use super::Pump;
+use super::secure::{Shaken, flush};
+use super::{Pump, RETRY};
 use crate::errors::stream_error;
 use crate::jobs::Executor;
 use crate::net;
 use crate::readiness::{Direction, Gate, Kind, Reactor, Source, Token};
+use crate::tls::Session;
 
 /// Bytes that a stream may receive in one turn, before it is the next one's turn.
-const READ_BUDGET: usize = 512 * 1024;
+pub(super) const READ_BUDGET: usize = 512 * 1024;
 
 /// Bytes that a stream may send in one turn.
-const WRITE_BUDGET: usize = 1024 * 1024;
+pub(super) const WRITE_BUDGET: usize = 1024 * 1024;
 
 /// Bytes that are borrowed from the machine at a time.
 const LOAN_MAX: usize = 256 * 1024;
@@ -26,12 +30,25 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Streams that are kept open so; the oldest give way.
 const LINGERING_MAX: usize = 64;
 
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The system connects it.
+    Connecting,
+    /// It is up, and its TLS is not; with our address, if the machine asked for the stream and
+    /// waits to be told.
+    Handshaking(Option<SocketAddr>),
+    /// The machine may use it.
+    Open,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream<S> {
-    source: S,
-    connecting: bool,
+    pub(super) source: S,
+    pub(super) phase: Phase,
+    pub(super) tls: Option<Box<Session>>,
     /// The other side sends no more, and was told so.
-    read_closed: bool,
+    pub(super) read_closed: bool,
     pub(super) read: Gate,
     pub(super) write: Gate,
     /// It is in the ready queue.
@@ -39,29 +56,35 @@ pub(super) struct Stream<S> {
 }
 
 impl<S> Stream<S> {
-    const fn new(source: S, connecting: bool) -> Self {
-        let read = if connecting { Gate::SHUT } else { Gate::OPEN };
-        Self { source, connecting, read_closed: false, read, write: Gate::OPEN, queued: true }
+    const fn new(source: S, phase: Phase, tls: Option<Box<Session>>) -> Self {
+        let read = if matches!(phase, Phase::Connecting) { Gate::SHUT } else { Gate::OPEN };
+        let (read_closed, write, queued) = (false, Gate::OPEN, true);
+        Self { source, phase, tls, read_closed, read, write, queued }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Lingering<S> {
     pub(super) until: Instant,
-    _source: S,
+    source: S,
+    /// It has still to be sent.
+    tls: Option<Box<Session>>,
 }
 
 impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
     pub(super) fn connect(&mut self, connect: &Connect) {
         let id = connect.stream;
-        if connect.tls.is_some() {
-            self.tell(id, StreamInput::ConnectFailed(StreamError::Tls));
-            return;
-        }
+        let tls = match connect.tls.as_deref().map(|name| self.tls.connect(name)).transpose() {
+            Ok(tls) => tls.map(Box::new),
+            Err(why) => {
+                self.tell(id, StreamInput::ConnectFailed(why.into()));
+                return;
+            }
+        };
         let token = Token::new(Kind::Stream, id);
         match net::connect(connect).and_then(|socket| self.register(socket, token)) {
             Ok(source) => {
-                self.streams.insert(id, Stream::new(source, true));
+                self.streams.insert(id, Stream::new(source, Phase::Connecting, tls));
                 self.enqueue(token);
             }
             Err(error) => self.tell(id, StreamInput::ConnectFailed(stream_error(&error))),
@@ -69,33 +92,90 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
     }
 
     /// Takes in a stream that the machine granted.
-    pub(super) fn adopt(&mut self, id: StreamId, source: R::Source) {
-        self.streams.insert(id, Stream::new(source, false));
+    pub(super) fn adopt(&mut self, id: StreamId, source: R::Source, tls: Option<Box<Session>>) {
+        let phase = if tls.is_some() { Phase::Handshaking(None) } else { Phase::Open };
+        self.streams.insert(id, Stream::new(source, phase, tls));
         self.enqueue(Token::new(Kind::Stream, id));
     }
 
     pub(super) fn close(&mut self, id: StreamId, how: Shutdown) {
-        let Some(stream) = self.streams.remove(id) else { return };
-        let socket = stream.source.socket();
-        if how == Shutdown::Abort || stream.connecting {
-            net::abort(socket);
-        } else if !net::finish(socket) && !stream.read_closed {
-            if self.lingering.len() >= LINGERING_MAX {
-                self.lingering.pop_front();
-            }
-            let until = self.clock.now() + LINGER;
-            self.lingering.push_back(Lingering { until, _source: stream.source });
+        if let Some(stream) = self.streams.get_mut(id)
+            && (how == Shutdown::Abort || stream.phase != Phase::Open)
+        {
+            net::abort(stream.source.socket());
+            self.streams.remove(id);
+        } else {
+            self.let_go(id);
         }
+    }
+
+    /// Closes a stream so that what was sent arrives.
+    pub(super) fn let_go(&mut self, id: StreamId) {
+        let Some(mut stream) = self.streams.remove(id) else { return };
+        if let Some(tls) = &mut stream.tls {
+            tls.finish();
+            if matches!(flush(&mut stream.source, &mut stream.write, tls), Ok(false)) {
+                // Nobody tells when it can be, as its name may be another stream's by then.
+                self.flush_at = self.flush_at.or_else(|| Some(self.clock.now() + RETRY));
+                self.linger(stream.source, stream.tls);
+                return;
+            }
+        }
+        if !net::finish(stream.source.socket()) && !stream.read_closed {
+            self.linger(stream.source, None);
+        }
+    }
+
+    fn linger(&mut self, source: R::Source, tls: Option<Box<Session>>) {
+        if self.lingering.len() >= LINGERING_MAX {
+            self.lingering.pop_front();
+        }
+        let until = self.clock.now() + LINGER;
+        self.lingering.push_back(Lingering { until, source, tls });
+    }
+
+    /// Sends what closed streams have still to send.
+    pub(super) fn flush_lingering(&mut self) {
+        let mut left = false;
+        for lingering in &mut self.lingering {
+            let Some(tls) = &mut lingering.tls else { continue };
+            let mut gate = Gate::SHUT;
+            if matches!(flush(&mut lingering.source, &mut gate, tls), Ok(false)) {
+                left = true;
+            } else {
+                lingering.tls = None;
+                net::finish(lingering.source.socket());
+            }
+        }
+        self.flush_at = left.then(|| self.clock.now() + RETRY);
     }
 
     /// Serves the stream in that slot within its budget. Returns whether it has more to do.
     pub(super) fn serve_stream(&mut self, slot: u32) -> bool {
         let Some((id, stream)) = self.streams.at_slot(slot) else { return false };
         stream.queued = false;
-        if stream.connecting && !self.finish_connecting(id) {
+        if stream.phase == Phase::Connecting && !self.finish_connecting(id) {
             return false;
         }
-        if !self.read_stream(id) || !self.write_stream(id) {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        if let Phase::Handshaking(local) = stream.phase {
+            match self.shake_hands(id, local) {
+                Shaken::Up => {}
+                Shaken::Waits => return false,
+                Shaken::Again => {
+                    let Some(stream) = self.streams.get_mut(id) else { return false };
+                    stream.queued = true;
+                    return true;
+                }
+            }
+        }
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let there = if stream.tls.is_some() {
+            self.read_secure(id) && self.write_secure(id)
+        } else {
+            self.read_stream(id) && self.write_stream(id)
+        };
+        if !there {
             return false;
         }
         let Some(stream) = self.streams.get_mut(id) else { return false };
@@ -103,7 +183,7 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         stream.queued
     }
 
-    /// Returns whether the stream is up.
+    /// Returns whether the stream is connected.
     fn finish_connecting(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         match stream.source.attempt(Direction::Write, net::connected) {
@@ -112,9 +192,13 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
                 false
             }
             Ok(Some(local)) => {
-                stream.connecting = false;
                 stream.read = Gate::OPEN;
-                self.tell(id, StreamInput::Connected { local });
+                if stream.tls.is_some() {
+                    stream.phase = Phase::Handshaking(Some(local));
+                } else {
+                    stream.phase = Phase::Open;
+                    self.tell(id, StreamInput::Connected { local });
+                }
                 true
             }
             Err(error) => {
@@ -201,7 +285,7 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         true
     }
 
-    fn tell(&mut self, id: StreamId, input: StreamInput) {
+    pub(super) fn tell(&mut self, id: StreamId, input: StreamInput) {
         self.machine.handle_input(self.clock.now(), Input::Stream(id, input));
     }
 }

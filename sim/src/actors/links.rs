@@ -82,7 +82,7 @@ impl<T> Links<T> {
         let mut out = Outbox::default();
         if let Some(address) = listen {
             out.push(Output::Listen(
-                Listen { listener: ListenerId::from_parts(0, 1), address }.into(),
+                Listen { listener: ListenerId::from_parts(0, 1), address, tls: false }.into(),
             ));
         }
         Self {

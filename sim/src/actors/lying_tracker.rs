@@ -130,7 +130,7 @@ impl LyingTracker {
         assert!(!lies.is_empty(), "a lie to tell");
         let mut out = Outbox::default();
         let listener = ListenerId::from_parts(0, 1);
-        out.push(Output::Listen(Listen { listener, address: listen }.into()));
+        out.push(Output::Listen(Listen { listener, address: listen, tls: false }.into()));
         Self {
             lies: lies.to_vec(),
             told: Vec::new(),

@@ -100,11 +100,11 @@ impl Digest {
     fn stream(&mut self, input: &StreamInput, library: &Library) {
         match input {
             StreamInput::Connected { local } => self.number(10 << 16 | u64::from(local.port())),
-            StreamInput::ConnectFailed(why) => self.number(0x1_0000 + *why as u64),
+            StreamInput::ConnectFailed(why) => self.number(0x1_0000 + u64::from(why.code())),
             StreamInput::Received(bytes) => self.bytes(bytes, library),
             StreamInput::Sent(count) => self.number(12 << 32 | *count as u64),
             StreamInput::ReadClosed => self.number(13),
-            StreamInput::Closed(why) => self.number(0x2_0000 + *why as u64),
+            StreamInput::Closed(why) => self.number(0x2_0000 + u64::from(why.code())),
         }
     }
 

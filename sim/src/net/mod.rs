@@ -715,6 +715,7 @@ impl<M: Machine> Net<M> {
     fn listen(&mut self, host: HostId, listen: &Listen) {
         let address = self.free_address(host, listen.address);
         let input = match self.listeners.entry(address) {
+            _ if listen.tls => ListenerInput::Failed(SocketError::NoIdentity),
             Entry::Occupied(_) => ListenerInput::Failed(SocketError::AddressInUse),
             Entry::Vacant(vacant) => {
                 vacant.insert((host, listen.listener));

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use teem_core::ids::StreamId;
-use teem_core::machine::{Connect, Incoming, Input, Machine, Shutdown, StreamError, StreamInput};
+use teem_core::machine::{
+    Connect, Incoming, Input, Machine, Shutdown, StreamError, StreamInput, TlsError,
+};
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
@@ -40,7 +42,11 @@ impl<M: Machine> Net<M> {
 
     pub(super) fn connect(&mut self, host: HostId, connect: &Connect) {
         if connect.tls.is_some() {
-            self.tell(host, connect.stream, StreamInput::ConnectFailed(StreamError::Tls));
+            self.tell(
+                host,
+                connect.stream,
+                StreamInput::ConnectFailed(TlsError::Unavailable.into()),
+            );
             return;
         }
         self.counters.dials += 1;

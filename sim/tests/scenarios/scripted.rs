@@ -131,7 +131,7 @@ impl ScriptedTracker {
     pub(crate) fn http(at: SocketAddr) -> Self {
         let mut this = Self::new();
         let listener = this.listeners.insert(());
-        this.out.push(Output::Listen(Listen { listener, address: at }.into()));
+        this.out.push(Output::Listen(Listen { listener, address: at, tls: false }.into()));
         this
     }
 

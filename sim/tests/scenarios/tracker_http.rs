@@ -4,13 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use teem_core::session::{AddTorrent, Config, Event};
+use teem_core::http::gzip::gzip;
+use teem_core::session::{AddTorrent, Command, Config, Event};
 use teem_sim::net::HostId;
 use teem_sim::swarm::{PORT, Swarm, folder};
 
 use crate::scripted::{Answer, ScriptedTracker, UdpAnswer, asked, events, scripted};
 use crate::tampered::Tampered;
-use crate::trackers::{at, ip, pass, swarm, tracker, url};
+use crate::trackers::{at, ip, pass, swarm, torrent, tracker, url};
 use teem_core::tracker::announce::AnnounceEvent::Started;
 
 const OK: &str = "d8:intervali1800e5:peers0:e";
@@ -27,14 +28,21 @@ fn ask(url: &str) -> (Swarm, HostId, HostId) {
     }
     chunked.extend_from_slice(b"0\r\n\r\n");
     let until_closed = [b"HTTP/1.0 200 OK\r\n\r\n", OK.as_bytes()].concat();
-    let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n";
-    let gzip = [head.as_bytes(), &[0x1f, 0x8b, 8]].concat();
+    let packed = |encoding: &str, body: &[u8]| {
+        let len = body.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len}\r\n\r\n"
+        );
+        Answer::Raw([head.as_bytes(), body].concat())
+    };
     let cut_off = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", OK.as_bytes()].concat();
     let server = ScriptedTracker::http(at(1))
         .on("/announce", [Answer::body(OK)])
         .on("/chunked", [Answer::Raw(chunked)])
         .on("/until-closed", [Answer::Raw(until_closed)])
-        .on("/gzip", [Answer::Raw(gzip)])
+        .on("/gzip", [packed("gzip", &gzip(OK.as_bytes()))])
+        .on("/damaged", [packed("gzip", b"\x1f\x8b\x08")])
+        .on("/brotli", [packed("br", b"???")])
         .on("/cut-off", [Answer::Raw(cut_off)])
         .on("/redirect", [Answer::redirect("/announce")])
         .on("/relative/redirect", [Answer::redirect("../announce")])
@@ -74,6 +82,113 @@ fn fails(url: &str, reason: &str, requests: usize) {
     assert_eq!(swarm.count(client, |event| matches!(event, Event::TrackerFailed { .. })), 1);
 }
 
+/// A client that takes names of all alphabets or not, a tracker whose name is in other letters and one
+/// that redirects to it: what it asked, and what it says of each.
+fn international(names: bool, first: &str) -> (Vec<String>, Option<String>) {
+    let mut swarm = swarm(&[&[first]]);
+    let client = swarm.seeder(Config { international_names: names, ..Config::default() });
+    let server = ScriptedTracker::http(at(1))
+        .on("/announce", [Answer::body(OK)])
+        .on("/redirect", [Answer::redirect("http://xn--bcher-kva.example:8080/announce")])
+        .join(&mut swarm, ip(1));
+    swarm.net.names_mut().add("xn--bcher-kva.example", [ip(1)]);
+    pass(&mut swarm, 3);
+    let asked = paths(&swarm, server).into_iter().map(str::to_owned).collect();
+    (asked, tracker(&swarm, client).error.map(Into::into))
+}
+
+const UNWANTED: &str = "the tracker's name is in letters that are not wanted";
+
+#[test]
+fn tracker_idna() {
+    for url in ["http://xn--bcher-kva.example:8080/announce", "http://b\u{fc}cher.example/announce"]
+    {
+        let (asked, error) = international(false, url);
+        assert_eq!((asked.len(), error.as_deref()), (0, Some(UNWANTED)), "{url}");
+    }
+    let (asked, error) = international(true, "http://xn--bcher-kva.example:8080/announce");
+    assert_eq!((&asked[..], error), (&["/announce".to_owned()][..], None));
+}
+
+#[test]
+fn tracker_idna_redirect() {
+    let url = format!("http://{}/redirect", at(1));
+    let (asked, error) = international(true, &url);
+    assert_eq!((asked.len(), error), (2, None));
+    let (asked, error) = international(false, &url);
+    assert_eq!((&asked[..], error.as_deref()), (&["/redirect".to_owned()][..], Some(UNWANTED)));
+}
+
+/// A swarm whose client asks `/announce` at the first tracker; its answer to a scrape.
+fn scraped(answer: impl AsRef<[u8]>) -> (Swarm, HostId) {
+    let mut swarm = swarm(&[&[&url(1)]]);
+    let client = swarm.seeder(Config::default());
+    let server = ScriptedTracker::http(at(1))
+        .on("/announce", [Answer::body(OK)])
+        .on("/scrape", [Answer::body(answer)])
+        .join(&mut swarm, ip(1));
+    pass(&mut swarm, 3);
+    swarm.command(client, Command::Scrape(swarm.torrent(client)));
+    pass(&mut swarm, 3);
+    assert_eq!(paths(&swarm, server), ["/announce", "/scrape"]);
+    let hash = swarm.net.machine(client).session().expect("a client").torrents().next();
+    let hash = hash.expect("it has one").info_hash;
+    assert_eq!(asked(&swarm, server)[1].says["info_hash"], hash.0);
+    (swarm, client)
+}
+
+#[test]
+fn test_scrape() {
+    let (swarm, client) = scraped("d5:filesdee");
+    let reason = "the tracker's answer is malformed: it has no counts of this torrent";
+    assert!(swarm.heard(
+        client,
+        |event| matches!(event, Event::TrackerFailed { error, .. } if **error == *reason)
+    ));
+    assert_eq!(tracker(&swarm, client).fails, 0, "announces are another matter");
+    let hash = torrent(1, false, vec![vec![url(1)]]).info().swarm_hash();
+    let counts = b"d8:completei1e10:downloadedi3e10:incompletei2eeee";
+    let (swarm, client) = scraped([&b"d5:filesd20:"[..], &hash.0, counts].concat());
+    let shown = tracker(&swarm, client);
+    let counted = (shown.seeders, shown.leechers, shown.downloaded);
+    assert_eq!(counted, (Some(1), Some(2), Some(3)));
+    let told = |event: &Event| matches!(event, Event::TrackerScraped { counts, .. } if counts.downloaded == 3);
+    assert_eq!(swarm.count(client, told), 1);
+}
+
+#[test]
+fn force_reannounce_url_high_priority_skips_queue() {
+    // Two tiers: the second one is not asked while the first one serves, unless by its name.
+    let mut swarm = swarm(&[&[&url(1)], &[&url(2)]]);
+    let client = swarm.seeder(Config { peers_max: 0, ..Config::default() });
+    let hosts = [1, 2].map(|number| {
+        let answer = Answer::body("d8:intervali1800e12:min intervali60e5:peers0:e");
+        ScriptedTracker::http(at(number)).on("/announce", [answer]).join(&mut swarm, ip(number))
+    });
+    let hold = ScriptedTracker::http(at(3)).on("/announce", [Answer::Stall]);
+    hold.join(&mut swarm, ip(3));
+    pass(&mut swarm, 61);
+    assert_eq!(hosts.map(|host| asked(&swarm, host).len()), [1, 0]);
+    // All places are taken, and another torrent waits for one.
+    for number in 0..65 {
+        let metainfo = torrent(100 + number, false, vec![vec![url(3)]]);
+        let now = swarm.now();
+        let session = swarm.net.machine_mut(client).session_mut().expect("a client");
+        session.add_torrent(now, AddTorrent::new(metainfo, folder())).expect("a sound torrent");
+    }
+    pass(&mut swarm, 1);
+    let id = swarm.torrent(client);
+    swarm.command(client, Command::AnnounceTo(id, url(2)));
+    swarm.command(client, Command::AnnounceTo(id, url(9)));
+    pass(&mut swarm, 1);
+    assert_eq!(hosts.map(|host| asked(&swarm, host).len()), [1, 0], "it waits for a place");
+    pass(&mut swarm, 60);
+    assert_eq!(hosts.map(|host| asked(&swarm, host).len()), [1, 1]);
+    assert_eq!(events(&swarm, hosts[1]), [Started]);
+    pass(&mut swarm, 1_900);
+    assert_eq!(hosts.map(|host| asked(&swarm, host).len()), [2, 1], "that was once");
+}
+
 #[test]
 fn http_connection() {
     let base = format!("http://{}", at(1));
@@ -88,9 +203,11 @@ fn http_connection() {
     fails(&format!("{base}/non-existent"), "the tracker answered with HTTP status 404", 1);
     fails(&format!("{base}/infinite/redirect"), "redirected too often", 6);
     fails(&format!("{base}/cut-off"), "the HTTP message was cut off", 1);
-    // It was told that we take none.
+    works(&format!("{base}/gzip"), &["/gzip"]);
+    fails(&format!("{base}/damaged"), "the compressed body is damaged", 1);
+    // It was told that we take none of those.
     let reason = "the tracker's answer is in an encoding that was not asked for";
-    fails(&format!("{base}/gzip"), reason, 1);
+    fails(&format!("{base}/brotli"), reason, 1);
     fails("http://203.0.113.10:8080/announce", "connection refused", 0);
     fails("http://non-existent.example/announce", "the tracker's host is not known", 0);
 }

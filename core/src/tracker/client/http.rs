@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use ::url::Url;
 use bytes::Bytes;
 
-use super::{Answer, Client, ExchangeId, Net, State};
+use super::{Answer, Answered, Ask, Client, ExchangeId, Net, State};
+use crate::http::gzip::Encoding;
 use crate::http::url::{
     REDIRECTS_MAX, RedirectError, Scope, is_redirect, query_pairs, redirect, target,
 };
@@ -14,7 +15,7 @@ use crate::http::{Item, Limits, ResponseParser, write};
 use crate::ids::StreamId;
 use crate::machine::{Shutdown, StreamError};
 use crate::tracker::announce::AnnounceError;
-use crate::tracker::http::{announce_target, parse_response};
+use crate::tracker::http::{announce_target, parse_response, parse_scrape, scrape_target};
 use crate::tracker::url::Transport;
 
 impl<T: Copy> Client<T> {
@@ -43,11 +44,16 @@ impl<T: Copy> Client<T> {
         let query = exchange.url.query().unwrap_or_default().as_bytes();
         // A redirect may carry the query along.
         let carried = query_pairs(query).any(|(key, _)| key == b"info_hash");
-        let asked = if carried { own } else { announce_target(&own, &exchange.request) };
+        let asked = match &exchange.ask {
+            _ if carried => own,
+            Ask::Announce(request) => announce_target(&own, request),
+            Ask::Scrape(info_hash) => scrape_target(&own, info_hash),
+        };
         let mut bytes = Vec::with_capacity(512);
         write::get(&mut bytes, &exchange.url, &asked, &self.user_agent);
         let parser = ResponseParser::new(Limits::TRACKER);
-        let answer = Answer { parser, status: 0, body: Vec::new() };
+        let encoding = Encoding::Identity;
+        let answer = Answer { parser, status: 0, encoding, body: Vec::new() };
         exchange.state = State::Exchanging(stream, Box::new(answer));
         net.send(stream, Bytes::from(bytes));
         self.arm(net, id, Some(self.config.exchange_timeout));
@@ -67,11 +73,11 @@ impl<T: Copy> Client<T> {
                         self.on_redirect(net, id, to);
                         return;
                     }
-                    let encoding = head.headers.get("content-encoding").unwrap_or_default();
-                    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+                    let Some(encoding) = Encoding::of(&head.headers) else {
                         self.end(net, id, Err(AnnounceError::Encoding));
                         return;
-                    }
+                    };
+                    answer.encoding = encoding;
                     answer.status = head.status;
                 }
                 Ok(Some(Item::Body(part))) => answer.body.extend_from_slice(&part),
@@ -96,8 +102,13 @@ impl<T: Copy> Client<T> {
         error: AnnounceError,
     ) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        // A body may last as long as its stream. Some servers end that with a reset; one with TLS
+        // that was cut is worth nothing.
+        let closed = !matches!(error, AnnounceError::Stream(StreamError::Tls(_)));
         let whole = match &mut exchange.state {
-            State::Exchanging(_, answer) => matches!(answer.parser.finish(), Ok(Some(Item::End))),
+            State::Exchanging(_, answer) => {
+                closed && matches!(answer.parser.finish(), Ok(Some(Item::End)))
+            }
             _ => false,
         };
         if whole {
@@ -111,9 +122,16 @@ impl<T: Copy> Client<T> {
     }
 
     fn on_answer(&mut self, net: &mut dyn Net, id: ExchangeId) {
-        let Some(exchange) = self.exchanges.get(id) else { return };
-        let State::Exchanging(_, answer) = &exchange.state else { return };
-        let result = parse_response(&answer.body, answer.status).map(Box::new);
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let State::Exchanging(_, answer) = &mut exchange.state else { return };
+        let (status, body) = (answer.status, core::mem::take(&mut answer.body));
+        let body = answer.encoding.undo(body, Limits::TRACKER.body as usize);
+        let result = body.map_err(AnnounceError::from).and_then(|body| match &exchange.ask {
+            Ask::Announce(_) => {
+                parse_response(&body, status).map(|response| Answered::Announce(response.into()))
+            }
+            Ask::Scrape(info_hash) => parse_scrape(&body, status, info_hash).map(Answered::Scrape),
+        });
         self.end(net, id, result);
     }
 

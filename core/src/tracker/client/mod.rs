@@ -29,11 +29,12 @@ use ::url::Url;
 use bytes::Bytes;
 
 use super::announce::{AnnounceError, AnnounceRequest, AnnounceResponse};
-use super::udp::{ConnectionId, Response, TransactionId, answers};
-use super::url::{TrackerUrl, Transport, may_ask_loopback};
+use super::udp::{ConnectionId, Counts, Response, TransactionId, answers};
+use super::url::{TrackerUrl, Transport, may_ask_loopback, scrape_url};
 use crate::http::ResponseParser;
-use crate::http::url::{RedirectError, Scope, literal_address};
-use crate::ids::{JobId, Key, Slab, StreamId};
+use crate::http::gzip::Encoding;
+use crate::http::url::{RedirectError, Scope, is_international, literal_address};
+use crate::ids::{InfoHash, JobId, Key, Slab, StreamId};
 use crate::machine::{JobOutput, JobResult, Shutdown, StreamError, StreamInput};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -106,10 +107,12 @@ pub struct Config {
     pub http_max: usize,
     /// Announces over UDP at a time.
     pub udp_max: usize,
+    /// Whether hosts are asked whose names hold other letters than those of ASCII.
+    pub international_names: bool,
 }
 
 impl Default for Config {
-    /// 10 s, 30 s, 60 s; 64 over HTTP, 512 over UDP.
+    /// 10 s, 30 s, 60 s; 64 over HTTP, 512 over UDP; names of all alphabets.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -117,6 +120,7 @@ impl Default for Config {
             total_timeout: Duration::from_mins(1),
             http_max: 64,
             udp_max: 512,
+            international_names: true,
         }
     }
 }
@@ -145,6 +149,27 @@ pub enum Upward<T> {
         /// How.
         result: Result<Box<AnnounceResponse>, AnnounceError>,
     },
+    /// A scrape ended.
+    Scraped {
+        /// What it was made with.
+        token: T,
+        /// How.
+        result: Result<Counts, AnnounceError>,
+    },
+}
+
+/// What a tracker is asked.
+#[derive(Debug)]
+enum Ask {
+    Announce(Box<AnnounceRequest>),
+    Scrape(InfoHash),
+}
+
+/// What it answered.
+#[derive(Debug)]
+enum Answered {
+    Announce(Box<AnnounceResponse>),
+    Scrape(Counts),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -177,7 +202,7 @@ struct Exchange<T> {
     transport: Transport,
     /// Where we are now: changes with redirects.
     url: Box<Url>,
-    request: Box<AnnounceRequest>,
+    ask: Ask,
     limit: Option<Instant>,
     timer: crate::ids::TimerId,
     addresses: Vec<SocketAddr>,
@@ -212,6 +237,7 @@ enum State {
 struct Answer {
     parser: ResponseParser,
     status: u16,
+    encoding: Encoding,
     body: Vec<u8>,
 }
 
@@ -307,9 +333,44 @@ impl<T: Copy> Client<T> {
         request: AnnounceRequest,
         options: Options,
     ) -> Vec<Upward<T>> {
+        let ask = Ask::Announce(Box::new(request));
+        self.enqueue(net, token, url.transport(), url.url().clone(), ask, options)
+    }
+
+    /// Asks a tracker what it counts of a swarm. It ends in exactly one [`Upward::Scraped`], of this
+    /// call or a later.
+    #[must_use]
+    pub fn scrape(
+        &mut self,
+        net: &mut dyn Net,
+        token: T,
+        url: &TrackerUrl,
+        info_hash: InfoHash,
+        options: Options,
+    ) -> Vec<Upward<T>> {
+        let at = match url.transport() {
+            Transport::Udp => Some(url.url().clone()),
+            Transport::Http | Transport::Https => scrape_url(url.url()),
+        };
+        let Some(at) = at else {
+            let result = Err(AnnounceError::NoScrape);
+            self.done.push(Upward::Scraped { token, result });
+            return self.take_done();
+        };
+        self.enqueue(net, token, url.transport(), at, Ask::Scrape(info_hash), options)
+    }
+
+    fn enqueue(
+        &mut self,
+        net: &mut dyn Net,
+        token: T,
+        transport: Transport,
+        url: Url,
+        ask: Ask,
+        options: Options,
+    ) -> Vec<Upward<T>> {
         if self.exchanges.len() >= EXCHANGES_MAX {
-            let result = Err(AnnounceError::Busy);
-            self.done.push(Upward::Announced { token, result });
+            self.done.push(ended(token, &ask, Err(AnnounceError::Busy)));
             return self.take_done();
         }
         let now = net.now();
@@ -318,9 +379,9 @@ impl<T: Copy> Client<T> {
         self.timers.set(timer, now, limit);
         let id = self.exchanges.insert(Exchange {
             token,
-            transport: url.transport(),
-            url: Box::new(url.url().clone()),
-            request: Box::new(request),
+            transport,
+            url: Box::new(url),
+            ask,
             limit,
             timer,
             addresses: Vec::new(),
@@ -329,7 +390,7 @@ impl<T: Copy> Client<T> {
             from_global: false,
             state: State::Queued,
         });
-        let queue = &mut self.lanes[lane(url.transport())].queue;
+        let queue = &mut self.lanes[lane(transport)].queue;
         if options.urgent {
             queue.push_front(id);
         } else {
@@ -502,6 +563,10 @@ impl<T: Copy> Client<T> {
     fn locate(&mut self, net: &mut dyn Net, id: ExchangeId) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let port = exchange.url.port_or_known_default().unwrap_or_default();
+        if !self.config.international_names && is_international(&exchange.url) {
+            self.end_active(id, Err(AnnounceError::InternationalName));
+            return;
+        }
         if let Some(address) = literal_address(&exchange.url) {
             self.on_addresses(net, id, &[SocketAddr::new(address, port)]);
             return;
@@ -598,7 +663,7 @@ impl<T: Copy> Client<T> {
     }
 
     /// Ends an announce that took its turn and holds nothing.
-    fn end_active(&mut self, id: ExchangeId, result: Result<Box<AnnounceResponse>, AnnounceError>) {
+    fn end_active(&mut self, id: ExchangeId, result: Result<Answered, AnnounceError>) {
         let Some(exchange) = self.exchanges.get(id) else { return };
         debug_assert!(matches!(exchange.state, State::Queued), "it holds nothing");
         let lane = lane(exchange.transport);
@@ -607,12 +672,7 @@ impl<T: Copy> Client<T> {
     }
 
     /// Ends an announce, whatever it is at.
-    fn end(
-        &mut self,
-        net: &mut dyn Net,
-        id: ExchangeId,
-        result: Result<Box<AnnounceResponse>, AnnounceError>,
-    ) {
+    fn end(&mut self, net: &mut dyn Net, id: ExchangeId, result: Result<Answered, AnnounceError>) {
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let lane = lane(exchange.transport);
         match core::mem::replace(&mut exchange.state, State::Queued) {
@@ -638,10 +698,20 @@ impl<T: Copy> Client<T> {
         self.end_active(id, result);
     }
 
-    fn remove(&mut self, id: ExchangeId, result: Result<Box<AnnounceResponse>, AnnounceError>) {
+    fn remove(&mut self, id: ExchangeId, result: Result<Answered, AnnounceError>) {
         let Some(exchange) = self.exchanges.remove(id) else { return };
         self.timers.remove(exchange.timer);
-        self.done.push(Upward::Announced { token: exchange.token, result });
+        self.done.push(ended(exchange.token, &exchange.ask, result));
+    }
+}
+
+/// How the owner is told of an end.
+fn ended<T>(token: T, ask: &Ask, result: Result<Answered, AnnounceError>) -> Upward<T> {
+    match (ask, result) {
+        (_, Ok(Answered::Announce(response))) => Upward::Announced { token, result: Ok(response) },
+        (_, Ok(Answered::Scrape(counts))) => Upward::Scraped { token, result: Ok(counts) },
+        (Ask::Announce(_), Err(error)) => Upward::Announced { token, result: Err(error) },
+        (Ask::Scrape(_), Err(error)) => Upward::Scraped { token, result: Err(error) },
     }
 }
 

@@ -1,9 +1,11 @@
 //! A client against a world that writes down what it is asked for.
 
 use super::*;
+use crate::http::Limits;
+use crate::http::gzip::{GzipError, gzip};
 use crate::http::url::REDIRECTS_MAX;
 use crate::ids::{InfoHash, PeerId};
-use crate::machine::{JobError, JobErrorKind};
+use crate::machine::{JobError, JobErrorKind, TlsError};
 use crate::rng::Seed;
 use crate::tracker::announce::AnnounceEvent;
 use crate::tracker::udp::{self, Request};
@@ -170,6 +172,11 @@ fn error(done: &Done) -> AnnounceError {
     }
 }
 
+fn token(ended: &Upward<u32>) -> u32 {
+    let (Upward::Announced { token, .. } | Upward::Scraped { token, .. }) = ended;
+    *token
+}
+
 fn answer(done: &Done) -> (u32, AnnounceResponse) {
     match done.as_slice() {
         [Upward::Announced { token, result: Ok(response) }] => (*token, (**response).clone()),
@@ -204,8 +211,8 @@ fn an_https_tracker_is_reached_with_the_name_its_certificate_must_carry() {
     assert_eq!(bench.resolve(&["192.0.2.1:443"]), []);
     let (id, _) = bench.stream();
     assert_eq!(bench.world.streams.get(id).expect("open").1.as_deref(), Some("a.example"));
-    let done = bench.on_stream(StreamInput::ConnectFailed(StreamError::Tls));
-    assert_eq!(error(&done), AnnounceError::Stream(StreamError::Tls));
+    let done = bench.on_stream(StreamInput::ConnectFailed(StreamError::Tls(TlsError::Expired)));
+    assert_eq!(error(&done), AnnounceError::Stream(StreamError::Tls(TlsError::Expired)));
     bench.assert_clean();
 }
 
@@ -317,7 +324,11 @@ fn ssrf_localhost() {
 #[test]
 fn an_answer_without_end_or_in_another_encoding_is_refused() {
     let cases = [
-        ("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", AnnounceError::Encoding),
+        ("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n", AnnounceError::Encoding),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nde",
+            AnnounceError::Gzip(GzipError::Damaged),
+        ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
             AnnounceError::Http(crate::http::Error::BodyTooLong),
@@ -329,6 +340,167 @@ fn an_answer_without_end_or_in_another_encoding_is_refused() {
         assert_eq!(bench.announce(1, "http://192.0.2.1/announce"), []);
         bench.connected();
         assert_eq!(error(&bench.received(text)), expected);
+        bench.assert_clean();
+    }
+}
+
+#[test]
+fn a_compressed_answer_is_read_and_a_bomb_is_not() {
+    let with = |body: &[u8]| {
+        let packed = gzip(body);
+        let len = packed.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len}\r\n\r\n");
+        let mut bench = bench();
+        assert_eq!(bench.announce(1, "http://192.0.2.1/announce"), []);
+        assert!(bench.connected().contains("\r\nAccept-Encoding: gzip\r\n"));
+        let bytes = Bytes::from([head.as_bytes(), &packed].concat());
+        let done = bench.on_stream(StreamInput::Received(bytes));
+        bench.assert_clean();
+        done
+    };
+    let (_, response) = answer(&with(b"d8:intervali900e5:peers0:e"));
+    assert_eq!(response.interval, Some(Duration::from_mins(15)));
+    let bomb = [&b"d1:a16000000:"[..], &std::vec![b'x'; 16_000_000], b"e"].concat();
+    assert_eq!(error(&with(&bomb)), AnnounceError::Gzip(GzipError::TooLong));
+}
+
+#[test]
+fn a_body_as_long_as_its_stream_is_worth_nothing_if_its_tls_was_cut() {
+    for (input, whole) in [
+        (StreamInput::ReadClosed, true),
+        (StreamInput::Closed(StreamError::Tls(TlsError::Truncated)), false),
+        (StreamInput::Closed(StreamError::Reset), true),
+    ] {
+        let mut bench = bench();
+        assert_eq!(bench.announce(1, "https://192.0.2.1/announce"), []);
+        bench.connected();
+        assert_eq!(bench.received("HTTP/1.1 200 OK\r\n\r\nd8:intervali900e5:peers0:e"), []);
+        let done = bench.on_stream(input);
+        assert_eq!(matches!(&done[..], [Upward::Announced { result: Ok(_), .. }]), whole);
+        bench.assert_clean();
+    }
+}
+
+fn scrape(bench: &mut Bench, url: &str) -> Done {
+    let url = TrackerUrl::parse(url).expect("a URL");
+    let hash = InfoHash([0xaa; 20]);
+    bench.client.scrape(&mut bench.world, 9, &url, hash, Options::default())
+}
+
+fn counted(done: &Done) -> Result<Counts, AnnounceError> {
+    match done.as_slice() {
+        [Upward::Scraped { token: 9, result }] => result.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_tracker_is_scraped_over_http() {
+    let hash = "%AA".repeat(20);
+    let mut bench = bench();
+    assert_eq!(scrape(&mut bench, "http://192.0.2.1/x/announce?k=v"), []);
+    let asked = format!("GET /x/scrape?k=v&info_hash={hash} HTTP/1.1\r\n");
+    assert!(bench.connected().starts_with(&asked));
+    let head = b"HTTP/1.1 200 OK\r\n\r\nd5:filesd20:";
+    let counts = b"d8:completei5e10:downloadedi50e10:incompletei10eeee";
+    let bytes = [&head[..], &[0xaa; 20], counts].concat();
+    let done = bench.on_stream(StreamInput::Received(bytes.into()));
+    let done = if done.is_empty() { bench.on_stream(StreamInput::ReadClosed) } else { done };
+    assert_eq!(counted(&done), Ok(Counts { seeders: 5, downloaded: 50, leechers: 10 }));
+    bench.assert_clean();
+    // One that knows nothing of it, and one that cannot be asked.
+    assert_eq!(scrape(&mut bench, "http://192.0.2.1/announce"), []);
+    bench.connected();
+    let done = bench.received("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nd5:filesdeee");
+    let none = AnnounceError::Malformed("it has no counts of this torrent");
+    assert_eq!(counted(&done), Err(none));
+    let done = scrape(&mut bench, "http://192.0.2.1/a");
+    assert_eq!(counted(&done), Err(AnnounceError::NoScrape));
+    bench.assert_clean();
+}
+
+#[test]
+fn a_tracker_is_scraped_over_udp() {
+    let mut bench = bench();
+    let to = address("192.0.2.1:6969");
+    assert_eq!(scrape(&mut bench, "udp://192.0.2.1:6969/announce"), []);
+    let transaction = connect_asked(&mut bench, to);
+    let connection = ConnectionId(7);
+    assert_eq!(bench.datagram(to, &Response::Connect { transaction, connection }), []);
+    let (_, bytes) = bench.client.pop_datagram().expect("a scrape");
+    let Ok(Request::Scrape { connection: ConnectionId(7), transaction, hashes }) =
+        Request::parse(&bytes)
+    else {
+        panic!("a scrape")
+    };
+    assert_eq!(hashes, [0xaa; 20]);
+    // What answers another question is not the answer to this one.
+    let peers =
+        Response::Announce { transaction, interval: 1, leechers: 0, seeders: 0, peers: b"" };
+    assert_eq!(bench.datagram(to, &peers), []);
+    let counts = Counts { seeders: 1, downloaded: 2, leechers: 3 };
+    let answer = Response::Scrape { transaction, counts: &counts.to_bytes() };
+    let done = bench.datagram(to, &answer);
+    assert_eq!(counted(&done), Ok(counts));
+    bench.assert_clean();
+}
+
+#[test]
+fn the_tls_of_a_redirect_is_for_the_host_it_leads_to() {
+    let mut bench = bench();
+    assert_eq!(bench.announce(1, "http://192.0.2.1/announce"), []);
+    bench.connected();
+    let text = "HTTP/1.1 301 x\r\nLocation: https://other.example/announce\r\n\r\n";
+    assert_eq!(bench.received(text), []);
+    assert_eq!(bench.resolve(&["192.0.2.7:443"]), []);
+    let (id, to) = bench.stream();
+    assert_eq!(to, address("192.0.2.7:443"));
+    let tls = &bench.world.streams.get(id).expect("open").1;
+    assert_eq!(tls.as_deref(), Some("other.example"));
+    bench.connected();
+    // And there is no way back.
+    let text = "HTTP/1.1 301 x\r\nLocation: http://other.example/announce\r\n\r\n";
+    let downgrade = RedirectError::Downgrade;
+    assert_eq!(error(&bench.received(text)), AnnounceError::Redirect(downgrade));
+    bench.assert_clean();
+}
+
+#[test]
+fn answers_without_end_are_given_up_before_they_cost_much() {
+    use crate::http::Error as E;
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = Limits::TRACKER.head;
+    let body = Limits::TRACKER.body as usize;
+    // What it begins with, what it goes on with, and how many bytes that takes at most.
+    let cases = [
+        (ok.into(), "X-Pad: x\r\n", head, None),
+        (ok.into(), "x", head, Some(E::HeadTooLong)),
+        (format!("{ok}\r\n"), "xxxxxxxxxxxxxxxx", body, Some(E::BodyTooLong)),
+        (chunked.into(), "8\r\nxxxxxxxx\r\n", 2 * body, Some(E::BodyTooLong)),
+        (format!("{chunked}1;"), "x", 300, Some(E::BadChunk)),
+        (format!("{chunked}0\r\n"), "X: y\r\n", head, Some(E::HeadTooLong)),
+        (format!("{chunked}ffffffffffffffffff"), "f", 100, Some(E::BadChunk)),
+        (format!("{chunked}-1\r\n"), "x", 100, Some(E::BadChunk)),
+        (format!("{chunked}3\r\nabcd"), "x", 100, Some(E::BadChunk)),
+    ];
+    for (begin, unit, most, expected) in cases {
+        let mut bench = bench();
+        assert_eq!(bench.announce(1, "http://192.0.2.1/announce"), []);
+        bench.connected();
+        let mut done = bench.received(&begin);
+        let mut bytes = 0;
+        let more = unit.repeat(50);
+        while done.is_empty() && bytes <= most + 4 * more.len() {
+            done = bench.received(&more);
+            bytes += more.len();
+        }
+        let why = error(&done);
+        assert!(matches!(why, AnnounceError::Http(_)), "{begin:?}: {why}");
+        if let Some(expected) = expected {
+            assert_eq!(why, AnnounceError::Http(expected), "{begin:?}");
+        }
         bench.assert_clean();
     }
 }
@@ -598,7 +770,7 @@ proptest! {
         }
         done.extend(bench.pass(100_000));
         let mut tokens: Vec<u32> =
-            done.iter().map(|Upward::Announced { token, .. }| *token).collect();
+            done.iter().map(token).collect();
         tokens.sort_unstable();
         prop_assert_eq!(tokens, (1..=asked).collect::<Vec<_>>());
         bench.assert_clean();

@@ -1,6 +1,5 @@
 //! Announces over UDP (BEP 15): connection ids, questions, retries.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -8,8 +7,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::{
-    CONNECTION_LIFE, CONNECTIONS_MAX, Client, Connection, DATAGRAMS_MAX, ExchangeId, Net, Question,
-    State, UDP_RETRIES_MAX, UDP_TIMEOUT,
+    Answered, Ask, CONNECTION_LIFE, CONNECTIONS_MAX, Client, Connection, DATAGRAMS_MAX, ExchangeId,
+    Net, Question, State, UDP_RETRIES_MAX, UDP_TIMEOUT,
 };
 use crate::http::url::target;
 use crate::rng::Rng;
@@ -17,7 +16,7 @@ use crate::time::Instant;
 use crate::tracker::announce::{AnnounceError, clean_text};
 use crate::tracker::udp::{
     self, Announce, ConnectionId, Request, Response, TransactionId, announce_response,
-    write_url_data,
+    scrape_counts, write_url_data,
 };
 
 impl<T: Copy> Client<T> {
@@ -34,7 +33,7 @@ impl<T: Copy> Client<T> {
         self.forget_connections(now);
         let connection = self.connections.entry(to).or_default();
         if let Some((connection_id, _)) = connection.id.filter(|(_, until)| *until > now) {
-            self.send_announce(net, id, to, tries, connection_id, true);
+            self.send_question(net, id, to, tries, connection_id, true);
         } else {
             connection.id = None;
             connection.waiting.push(id);
@@ -57,7 +56,7 @@ impl<T: Copy> Client<T> {
         self.arm(net, id, Some(UDP_TIMEOUT.saturating_mul(1 << tries.min(UDP_RETRIES_MAX))));
     }
 
-    fn send_announce(
+    fn send_question(
         &mut self,
         net: &mut dyn Net,
         id: ExchangeId,
@@ -70,12 +69,19 @@ impl<T: Copy> Client<T> {
         let transaction = free_transaction(&mut self.rng, &self.questions);
         self.questions.insert(transaction, Question { to, exchange: Some(id) });
         exchange.state = State::Announcing { to, tries, transaction, cached };
-        let announce = Announce::new(&exchange.request);
-        let mut options = Vec::new();
-        write_url_data(&mut options, &target(&exchange.url));
-        let mut bytes = Vec::with_capacity(udp::ANNOUNCE_LEN + options.len());
-        Request::Announce { connection, transaction, announce, options: &options }
-            .write(&mut bytes);
+        let mut bytes = Vec::with_capacity(udp::ANNOUNCE_LEN);
+        match &exchange.ask {
+            Ask::Announce(request) => {
+                let announce = Announce::new(request);
+                let mut options = Vec::new();
+                write_url_data(&mut options, &target(&exchange.url));
+                Request::Announce { connection, transaction, announce, options: &options }
+                    .write(&mut bytes);
+            }
+            Ask::Scrape(info_hash) => {
+                Request::Scrape { connection, transaction, hashes: &info_hash.0 }.write(&mut bytes);
+            }
+        }
         self.send_datagram(net, to, bytes);
     }
 
@@ -146,7 +152,7 @@ impl<T: Copy> Client<T> {
                 for id in waiting {
                     let Some(exchange) = self.exchanges.get(id) else { continue };
                     let State::AskingConnection { tries, .. } = exchange.state else { continue };
-                    self.send_announce(net, id, to, tries, *connection_id, false);
+                    self.send_question(net, id, to, tries, *connection_id, false);
                     let wait = UDP_TIMEOUT.saturating_mul(1 << tries.min(UDP_RETRIES_MAX));
                     self.arm(net, id, Some(wait));
                 }
@@ -172,8 +178,17 @@ impl<T: Copy> Client<T> {
         let Some(exchange) = self.exchanges.get(id) else { return };
         let State::Announcing { cached, .. } = exchange.state else { return };
         let result = match answer {
-            Ok(Response::Announce { interval, leechers, seeders, peers, .. }) => {
-                Ok(announce_response(*interval, *leechers, *seeders, peers, to.is_ipv6()))
+            Ok(Response::Announce { interval, leechers, seeders, peers, .. })
+                if matches!(exchange.ask, Ask::Announce(_)) =>
+            {
+                let v6 = to.is_ipv6();
+                let response = announce_response(*interval, *leechers, *seeders, peers, v6);
+                Ok(Answered::Announce(response.into()))
+            }
+            Ok(Response::Scrape { counts, .. }) if matches!(exchange.ask, Ask::Scrape(_)) => {
+                let counts = scrape_counts(counts).next();
+                let none = AnnounceError::Malformed("it has no counts of this torrent");
+                counts.map(Answered::Scrape).ok_or(none)
             }
             Ok(Response::Error { reason, .. }) => {
                 if let Some(connection) = self.connections.get_mut(&to) {
@@ -193,7 +208,7 @@ impl<T: Copy> Client<T> {
             }
             _ => return,
         };
-        self.end(net, id, result.map(Box::new));
+        self.end(net, id, result);
     }
 }
 

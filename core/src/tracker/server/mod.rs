@@ -1,17 +1,23 @@
 //! A tracker: the root machine that answers announces and scrapes over HTTP (BEP 3, 7, 23, 24,
-//! 48), from memory.
+//! 48) and UDP (BEP 15), from memory that both share.
 //!
-//! It answers `/announce` and `/scrape`, also behind one more path segment (a passkey, which it
+//! Over HTTP it answers `/announce` and `/scrape`, also behind one more path segment (a passkey, which it
 //! does not look at), `/stats` and `/health`. What a peer says about its own address is ignored:
 //! the source of its stream counts, with the port it tells. So a tracker behind a proxy sees the
 //! proxy only; it is meant to face its peers.
 //!
 //! Streams have deadlines for a request's head, for taking an answer, and between requests; their
 //! number is bounded, in all and for each address.
+//!
+//! Over UDP nothing is remembered of who asks, and whoever has not shown that it receives what is
+//! sent to it is never sent more than it sent.
 
 mod query;
 #[cfg(test)]
 mod tests;
+mod udp;
+#[cfg(test)]
+mod udp_tests;
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -24,14 +30,16 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use self::query::Asked;
-use super::swarm::{Limits, Swarms};
+pub use self::udp::{ANSWERS_MAX, CONNECTION_WINDOW, DATAGRAM_MAX};
+use self::udp::{Lent, Udp};
+use super::swarm::{Full, Limits, Swarms};
 use crate::bencode::Encoder;
 use crate::http::write::{Status, response};
 use crate::http::{Error, Item, RequestHead, RequestParser};
-use crate::ids::{CommandToken, ListenerId, Slab, StreamId, TimerId};
+use crate::ids::{CommandToken, ListenerId, Slab, SocketId, StreamId, TimerId};
 use crate::machine::{
     Application, Clock, Deadline, Incoming, Input, Listen, ListenerInput, Machine, Outbox, Output,
-    RECV_CREDIT_MIN, SendQueue, Shutdown, SocketError, StreamInput,
+    RECV_CREDIT_MIN, SendQueue, Shutdown, SocketError, StreamInput, Transmit, TransmitLimit,
 };
 use crate::rng::{KeyedHasher, Seed};
 use crate::time::{Duration, Instant};
@@ -96,10 +104,15 @@ impl Default for Config {
 /// What a [`Server`] can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Listen there: [`Event::Listening`] or [`Event::Failed`].
+    /// Answer HTTP there: [`Event::Listening`] or [`Event::Failed`].
     Listen(CommandToken, SocketAddr),
     /// Tell what was done so far: [`Event::Stats`].
     Stats(CommandToken),
+    /// Answer UDP there: [`Event::Listening`] or [`Event::Failed`].
+    Bind(CommandToken, SocketAddr),
+    /// Answer HTTP over TLS there, with the driver's certificate: [`Event::Listening`] or
+    /// [`Event::Failed`].
+    ListenTls(CommandToken, SocketAddr),
 }
 
 /// What a [`Server`] tells.
@@ -134,13 +147,26 @@ pub struct Stats {
     pub refused: u64,
     /// Streams that took too long.
     pub timed_out: u64,
+    /// Connection ids given out over UDP.
+    pub udp_connects: u64,
+    /// Datagrams that are no requests.
+    pub udp_malformed: u64,
+    /// Requests over UDP without a connection id that is good for their sender; not answered.
+    pub udp_unproven: u64,
+    /// Answers over UDP that there was no room for.
+    pub udp_dropped: u64,
+    /// Bytes of all datagrams that came.
+    pub udp_bytes_in: u64,
+    /// Bytes of all datagrams that were sent.
+    pub udp_bytes_out: u64,
 }
 
 impl Stats {
     fn text(&self) -> String {
         format!(
             "torrents {}\npeers {}\nstreams {}\nannounces {}\nscrapes {}\nfailures {}\n\
-             malformed {}\nrefused {}\ntimed_out {}\n",
+             malformed {}\nrefused {}\ntimed_out {}\nudp_connects {}\nudp_malformed {}\n\
+             udp_unproven {}\nudp_dropped {}\nudp_bytes_in {}\nudp_bytes_out {}\n",
             self.torrents,
             self.peers,
             self.streams,
@@ -150,6 +176,12 @@ impl Stats {
             self.malformed,
             self.refused,
             self.timed_out,
+            self.udp_connects,
+            self.udp_malformed,
+            self.udp_unproven,
+            self.udp_dropped,
+            self.udp_bytes_in,
+            self.udp_bytes_out,
         )
     }
 }
@@ -195,9 +227,15 @@ pub struct Server {
     listeners: Slab<ListenerId, CommandToken>,
     streams: Slab<StreamId, Stream>,
     per_address: HashMap<IpAddr, u32, KeyedHasher>,
+    udp: Udp,
     swarms: Swarms,
     events: VecDeque<Event>,
     stats: Stats,
+}
+
+/// What a client is told when there is no room.
+fn full(_: Full) -> &'static str {
+    "the tracker is full"
 }
 
 impl Server {
@@ -214,6 +252,7 @@ impl Server {
             listeners: Slab::new(),
             streams: Slab::new(),
             per_address: HashMap::with_hasher(seed.hasher("tracker addresses")),
+            udp: Udp::new(seed),
             swarms: Swarms::new(config.limits, seed),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -228,6 +267,11 @@ impl Server {
             streams: self.streams.len() as u64,
             ..self.stats
         }
+    }
+
+    fn listen(&mut self, token: CommandToken, address: SocketAddr, tls: bool) {
+        let listener = self.listeners.insert(token);
+        self.out.push(Output::Listen(Listen { listener, address, tls }.into()));
     }
 
     fn arm(&mut self, id: StreamId, wait: Duration) {
@@ -392,8 +436,13 @@ impl Server {
                 self.stats.announces += 1;
                 query::write_announce(body, asked, counts, &peers, &self.config);
             }
-            Err(_) => self.failure(body, "the tracker is full"),
+            Err(error) => self.failure(body, full(error)),
         }
+        self.see_to_sweep();
+    }
+
+    fn see_to_sweep(&mut self) {
+        let now = self.clock.now();
         if self.swarms.torrents() > 0 && self.timers.due(self.sweep).is_none() {
             self.timers.set(self.sweep, now, Some(now + SWEEP_INTERVAL));
         }
@@ -445,7 +494,17 @@ impl Machine for Server {
                     }
                 });
             }
-            Input::Datagram(_) | Input::Job(..) | Input::Socket(..) | Input::WallClock(_) => {}
+            Input::Datagram(datagram) => {
+                let (config, swarms) = (&self.config, &mut self.swarms);
+                let mut lent = Lent { now, config, swarms, stats: &mut self.stats };
+                for data in datagram.split() {
+                    let (id, from) = (datagram.socket, datagram.from);
+                    self.udp.on_datagram(id, from, data, &mut lent, &mut self.out);
+                }
+                self.see_to_sweep();
+            }
+            Input::Socket(id, input) => self.events.extend(self.udp.on_socket(id, input)),
+            Input::Job(..) | Input::WallClock(_) => {}
         }
     }
 
@@ -489,6 +548,7 @@ impl Machine for Server {
                     stream.want_write = false;
                 }
             }
+            Output::WantTransmit(id) => self.udp.taken(id),
             _ => {}
         }
         Some(output)
@@ -509,6 +569,17 @@ impl Machine for Server {
         self.streams.get_mut(id).map_or(0, |stream| stream.send.lend(max, out))
     }
 
+    fn poll_transmit(
+        &mut self,
+        now: Instant,
+        on: SocketId,
+        limit: TransmitLimit,
+        buf: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.clock.advance(now);
+        self.udp.transmit(on, limit, buf, &mut self.stats)
+    }
+
     fn recv_credit(&self, id: StreamId) -> usize {
         let open = |stream: &&Stream| stream.pending.is_empty() && stream.has_room();
         self.streams.get(id).filter(open).map_or(0, |_| RECV_CREDIT.max(RECV_CREDIT_MIN))
@@ -522,10 +593,9 @@ impl Application for Server {
     fn handle_command(&mut self, now: Instant, command: Command) {
         self.clock.advance(now);
         match command {
-            Command::Listen(token, address) => {
-                let listener = self.listeners.insert(token);
-                self.out.push(Output::Listen(Listen { listener, address }.into()));
-            }
+            Command::Listen(token, address) => self.listen(token, address, false),
+            Command::ListenTls(token, address) => self.listen(token, address, true),
+            Command::Bind(token, address) => self.udp.bind(token, address, &mut self.out),
             Command::Stats(token) => self.events.push_back(Event::Stats(token, self.stats())),
         }
     }

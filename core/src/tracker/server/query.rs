@@ -148,15 +148,13 @@ fn octets(ip: IpAddr) -> ([u8; 16], usize) {
     }
 }
 
-/// Peers of one family in compact form.
-fn compact(peers: &[Peer], v6: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(peers.len() * 6);
+/// Appends peers of one family in compact form.
+pub(super) fn compact(bytes: &mut Vec<u8>, peers: &[Peer], v6: bool) {
     for peer in peers.iter().filter(|peer| peer.address.is_ipv6() == v6) {
         let (ip, len) = octets(peer.address.ip());
         bytes.extend_from_slice(&ip[..len]);
         bytes.extend_from_slice(&peer.address.port().to_be_bytes());
     }
-    bytes
 }
 
 /// Writes the answer to an announce.
@@ -178,10 +176,13 @@ pub(super) fn write_announce(
     encoder.key("min interval").uint(config.min_interval.as_secs());
     encoder.key("peers");
     if asked.compact {
-        encoder.bytes(compact(peers, false));
-        let v6 = compact(peers, true);
-        if !v6.is_empty() {
-            encoder.key("peers6").bytes(v6);
+        let mut all = Vec::with_capacity(peers.len() * 6);
+        compact(&mut all, peers, false);
+        encoder.bytes(&all);
+        all.clear();
+        compact(&mut all, peers, true);
+        if !all.is_empty() {
+            encoder.key("peers6").bytes(&all);
         }
     } else {
         encoder.begin_list();

@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::announce::{AnnounceError, AnnounceEvent, AnnounceRequest, AnnounceResponse, RetryIn};
+use super::udp::Counts;
 use super::url::TrackerUrl;
 use crate::ids::{InfoHash, PeerId};
 use crate::rng::Rng;
@@ -153,6 +154,8 @@ struct Tracker {
     never: bool,
     /// Somebody asked for its next announce.
     urgent: bool,
+    /// Somebody asked for it by name: it is made also if others serve us.
+    forced: bool,
     due: Instant,
     last_attempt: Option<Instant>,
     last_success: Option<Instant>,
@@ -180,6 +183,7 @@ impl Tracker {
             leaving: false,
             never: false,
             urgent: false,
+            forced: false,
             due: now,
             last_attempt: None,
             last_success: None,
@@ -296,6 +300,39 @@ impl AnnounceList {
         self.want_peers(now);
     }
 
+    /// Somebody asks for an announce to the tracker of this URL now: as soon as it allows, whether
+    /// or not others serve us. Returns whether there is such a tracker.
+    pub fn reannounce_to(&mut self, now: Instant, url: &str) -> bool {
+        let named = |tracker: &&mut Tracker| !tracker.leaving && tracker.url.as_str() == url;
+        let Some(tracker) = self.trackers.iter_mut().find(named) else { return false };
+        tracker.never = false;
+        (tracker.urgent, tracker.forced) = (true, true);
+        let last = if tracker.fails > 0 {
+            tracker.last_attempt.map(|last| last + BACKOFF_MIN)
+        } else {
+            tracker.last_success.map(|last| last + tracker.min_interval)
+        };
+        tracker.due = tracker.due.min(last.map_or(now, |earliest| earliest.max(now)));
+        true
+    }
+
+    /// The tracker to be asked for counts: the first that does its work, or else the first.
+    pub fn scraped(&self) -> Option<(TrackerId, &TrackerUrl)> {
+        let mut here = self.trackers.iter().filter(|tracker| !tracker.leaving);
+        let first = here.clone().next();
+        let works = |tracker: &&Tracker| !tracker.is_failing() && tracker.last_success.is_some();
+        here.find(works).or(first).map(|tracker| (tracker.id, &tracker.url))
+    }
+
+    /// What a tracker counts, without an announce.
+    pub fn on_scrape(&mut self, tracker: TrackerId, counts: Counts) {
+        let Some(place) = self.place(tracker) else { return };
+        let tracker = &mut self.trackers[place];
+        tracker.seeders = Some(counts.seeders);
+        tracker.leechers = Some(counts.leechers);
+        tracker.downloaded = Some(counts.downloaded);
+    }
+
     /// Adds a tracker at the end of `tier` (behind the last tier, as one of its own, if there are
     /// not so many). None: it is there already, or there are [`TRACKERS_MAX`].
     pub fn add(&mut self, now: Instant, tier: usize, url: TrackerUrl) -> Option<TrackerId> {
@@ -385,6 +422,7 @@ impl AnnounceList {
             ipv6: facts.ipv6,
             tracker_id: tracker.cookie.clone(),
         };
+        tracker.forced = false;
         let urgent = core::mem::take(&mut tracker.urgent);
         Some(Announce { tracker: tracker.id, url: tracker.url.clone(), request, urgent })
     }
@@ -497,7 +535,7 @@ impl AnnounceList {
                 here = false;
             }
             let served = here && !all_trackers || before && !all_tiers;
-            if served {
+            if served && !tracker.forced {
                 return None;
             }
             // One that failed is asked beside the others, and holds nobody up: not before its
