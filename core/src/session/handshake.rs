@@ -5,8 +5,7 @@ use bytes::Bytes;
 use super::Session;
 use crate::ids::{InfoHash, StreamId, TorrentId};
 use crate::peer::{CloseReason, LimitReached, LocalReason, Misbehaviour, Peer, Refusal, Stage};
-use crate::torrent::Torrent;
-use crate::wire::Handshake;
+use crate::wire::{Handshake, Reserved};
 
 /// Addresses that turned out to be our own, and are not dialled.
 const OWN_ADDRESSES_MAX: usize = 16;
@@ -19,17 +18,15 @@ impl Session {
             return;
         }
         peer.stage = Stage::Handshaking { parser: alloc::boxed::Box::default(), answered: true };
-        let torrent = peer.torrent;
-        self.send_handshake(id, torrent);
+        let torrent = peer.torrent.and_then(|torrent| self.torrents.get(torrent));
+        let Some(torrent) = torrent else { return };
+        let info_hash = torrent.hash;
+        let reserved = torrent.reserved(info_hash);
+        self.send_handshake(id, info_hash, reserved);
     }
 
-    fn send_handshake(&mut self, id: StreamId, torrent: Option<TorrentId>) {
-        let Some(torrent) = torrent.and_then(|torrent| self.torrents.get(torrent)) else { return };
-        let handshake = Handshake {
-            reserved: Torrent::reserved(),
-            info_hash: torrent.hash,
-            peer_id: self.cx.peer_id,
-        };
+    fn send_handshake(&mut self, id: StreamId, info_hash: InfoHash, reserved: Reserved) {
+        let handshake = Handshake { reserved, info_hash, peer_id: self.cx.peer_id };
         let bytes = Bytes::copy_from_slice(&handshake.encode());
         self.streams.send(id, bytes, &mut self.cx.out);
     }
@@ -44,10 +41,14 @@ impl Session {
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
         let Stage::Handshaking { parser, answered } = &mut peer.stage else { return Ok(false) };
         let handshake = parser.push(bytes)?;
-        if !*answered && let Some((_, hash)) = parser.swarm() {
+        if !*answered && let Some((theirs, hash)) = parser.swarm() {
             *answered = true;
             let torrent = self.admit(id, hash)?;
-            self.send_handshake(id, Some(torrent));
+            if let Some(torrent) = self.torrents.get(torrent) {
+                let hash = torrent.answer_as(hash, theirs);
+                let reserved = torrent.reserved(hash);
+                self.send_handshake(id, hash, reserved);
+            }
         }
         let Some(handshake) = handshake else { return Ok(false) };
         self.on_shaken(id, &handshake)
@@ -82,7 +83,7 @@ impl Session {
         let (outgoing, address, torrent) = (peer.outgoing, peer.address, peer.torrent);
         let torrent = torrent.and_then(|torrent| self.torrents.get_mut(torrent));
         let Some(torrent) = torrent else { return Err(LocalReason::TorrentStopped.into()) };
-        if handshake.info_hash != torrent.hash {
+        if !torrent.goes_by(handshake.info_hash) {
             return Err(Misbehaviour::WrongInfoHash.into());
         }
         if handshake.peer_id == self.cx.peer_id {
@@ -96,7 +97,12 @@ impl Session {
             }
             return Err(Refusal::SelfConnection.into());
         }
-        let reserved = handshake.reserved.common(Torrent::reserved());
+        let agreed = if outgoing {
+            handshake.info_hash
+        } else {
+            torrent.answer_as(handshake.info_hash, handshake.reserved)
+        };
+        let reserved = torrent.agree(agreed, handshake.reserved);
         let twin = torrent.peers.iter().copied().find(|other| {
             let other_peer = self.streams.peer(*other);
             *other != id

@@ -108,12 +108,11 @@ impl Session {
             return Err(AddError::ShuttingDown);
         }
         let info = add.metainfo.0.info();
-        if info.info_hash().is_none() {
-            return Err(AddError::Unsupported);
-        }
         let hash = info.swarm_hash();
-        if self.by_hash.contains_key(&hash) {
-            return Err(AddError::Duplicate(hash));
+        // Both halves of a hybrid torrent are the same one.
+        let hashes = [Some(hash), info.swarm_hash_v2()];
+        if let Some(there) = hashes.iter().flatten().find(|hash| self.by_hash.contains_key(*hash)) {
+            return Err(AddError::Duplicate(*there));
         }
         let layout = info.layout();
         let resume = add.resume.as_ref().and_then(|bytes| {
@@ -124,7 +123,7 @@ impl Session {
         let paused = add.paused;
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
-        self.by_hash.insert(hash, id);
+        self.by_hash.extend(hashes.into_iter().flatten().map(|hash| (hash, id)));
         if !paused {
             self.resume(id);
         }
@@ -213,8 +212,10 @@ impl Session {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         if matches!(torrent.after_stop, AfterStop::Remove(_)) {
             torrent.forget(&mut self.cx);
-            let hash = torrent.hash;
-            self.by_hash.remove(&hash);
+            let hash_v2 = torrent.metainfo.info().swarm_hash_v2();
+            for hash in [Some(torrent.hash), hash_v2].into_iter().flatten() {
+                self.by_hash.remove(&hash);
+            }
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
         } else {

@@ -67,6 +67,7 @@ impl Torrent {
                     downloaded: self.downloaded,
                     uploaded: self.uploaded,
                     completed: self.finished,
+                    layers: self.trees.iter().flat_map(|trees| trees.fetched()).collect(),
                 };
                 let data = resume.to_bytes().into();
                 self.resume = Some(resume);
