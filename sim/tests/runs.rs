@@ -1,5 +1,6 @@
 //! Plans made by hand, carried out: what a run must find, and what it must not.
 
+use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_sim::net::{Access, Fidelity, Spread};
@@ -44,6 +45,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         distances: Vec::new(),
         content_len: 4 << 20,
         piece_len: 64 << 10,
+        format: Format::V1,
         hosts,
         degree: 20,
         faults: Vec::new(),

@@ -37,8 +37,8 @@ mod units;
 pub use arrivals::Arrival;
 pub use bundled::{BUNDLED, Bundled, bundled};
 pub use file::{
-    Choking, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Gate, Leave, Loss, Mix,
-    Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
+    Choking, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Format, Gate, Leave, Loss,
+    Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
 };
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,

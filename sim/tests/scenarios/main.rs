@@ -13,3 +13,4 @@ mod tampered;
 mod timeouts;
 mod tracker_http;
 mod trackers;
+mod v2;
