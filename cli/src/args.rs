@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use teem_core::metainfo::create::Format;
 
 use crate::sim::args::{Sim, SimCommand, Suite};
 use crate::size;
@@ -182,6 +183,14 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", value_parser = piece_size)]
     pub(crate) piece_size: Option<u32>,
 
+    /// For BEP 52 alone: a merkle tree per file. Older clients cannot use it.
+    #[arg(long, conflicts_with = "hybrid")]
+    pub(crate) v2: bool,
+
+    /// For old clients and for BEP 52: both kinds of hashes, and each file begins a piece.
+    #[arg(long)]
+    pub(crate) hybrid: bool,
+
     /// Only the trackers may be asked for peers.
     #[arg(long)]
     pub(crate) private: bool,
@@ -193,6 +202,16 @@ pub(crate) struct Create {
     /// Report as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Create {
+    pub(crate) const fn format(&self) -> Format {
+        match (self.v2, self.hybrid) {
+            (false, false) => Format::V1,
+            (true, _) => Format::V2,
+            (false, true) => Format::Hybrid,
+        }
+    }
 }
 
 fn piece_size(text: &str) -> Result<u32, String> {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use teem_core::hash::{HashAlgorithm, HashState};
+use teem_core::hash::{Digest, HashState};
 use teem_core::ids::PieceIndex;
 use teem_core::metainfo::Layout;
 
@@ -23,13 +23,15 @@ const SHARE_LEN: u32 = 16 << 20;
 const THREADS_MAX: usize = 4;
 
 /// The hash of a piece, or the file that could not be read and why.
-pub(crate) type Hashed = Result<[u8; 20], (usize, io::Error)>;
+pub(crate) type Hashed = Result<Digest, (usize, io::Error)>;
 
-/// Hashes all pieces; `path_of` says where a file is, by its index. `done` gets each piece, in no
+/// Hashes all pieces, without the padding that they end with, each from `state_of` it on; `path_of`
+/// says where a file is, by its index. `done` gets each piece, in no
 /// order, and returns whether to go on.
 pub(crate) fn hash_pieces(
     layout: &Layout,
     path_of: impl Fn(usize) -> PathBuf + Sync,
+    state_of: impl Fn(PieceIndex) -> HashState + Sync,
     quiet: bool,
     mut done: impl FnMut(PieceIndex, Hashed) -> bool,
 ) {
@@ -40,7 +42,8 @@ pub(crate) fn hash_pieces(
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(256);
         for _ in 0..threads {
-            let (sender, next, stop, path_of) = (sender.clone(), &next, &stop, &path_of);
+            let (sender, next, stop) = (sender.clone(), &next, &stop);
+            let (path_of, state_of) = (&path_of, &state_of);
             scope.spawn(move || {
                 let mut reader = Reader { layout, path_of, file: None, buffer: vec![0; READ_LEN] };
                 loop {
@@ -50,7 +53,7 @@ pub(crate) fn hash_pieces(
                         return;
                     }
                     for piece in (first..last).map(PieceIndex) {
-                        let hashed = reader.hash(piece);
+                        let hashed = reader.hash(piece, state_of(piece));
                         if stop.load(Ordering::Relaxed) || sender.send((piece, hashed)).is_err() {
                             return;
                         }
@@ -86,9 +89,10 @@ struct Reader<'a, P> {
 }
 
 impl<P: Fn(usize) -> PathBuf> Reader<'_, P> {
-    fn hash(&mut self, piece: PieceIndex) -> Hashed {
-        let mut state = HashState::new(HashAlgorithm::Sha1);
-        for slice in self.layout.map_piece(piece) {
+    fn hash(&mut self, piece: PieceIndex, mut state: HashState) -> Hashed {
+        let start = u64::from(piece.0) * u64::from(self.layout.piece_len());
+        let len = self.layout.piece_content_len(piece);
+        for slice in self.layout.map(start, u64::from(len)) {
             let pad = self.layout.file(slice.file).is_some_and(teem_core::metainfo::File::is_pad);
             let mut at = slice.offset;
             let end = slice.offset + slice.len;
@@ -103,8 +107,7 @@ impl<P: Fn(usize) -> PathBuf> Reader<'_, P> {
                 at += len as u64;
             }
         }
-        let digest = state.finish();
-        Ok(*digest.as_bytes().first_chunk().expect("20 bytes of SHA-1"))
+        Ok(state.finish())
     }
 
     fn read(&mut self, file: usize, at: u64, len: usize) -> io::Result<()> {
