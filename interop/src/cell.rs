@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::process::Running;
 use crate::program::Seat;
 use crate::tracker::{Tracker, wait_for_a_seeder};
-use crate::{Content, Failure, Network, Program, SeedFrom};
+use crate::{Content, Failure, Format, Network, Program, SeedFrom};
 
 /// How long a cell may take. Transmission 3 needs some 15 s, because it acts on a slow timer.
 pub const TIME_LIMIT: Duration = Duration::from_mins(2);
@@ -48,6 +48,10 @@ pub struct Cell {
     pub family: Family,
     /// What `teem` seeds from, if it seeds.
     pub from: SeedFrom,
+    /// What kind of torrent it is.
+    pub format: Format,
+    /// Whether the leecher's torrent lacks its piece layers (BEP 52).
+    pub bare: bool,
 }
 
 /// How a cell ended.
@@ -64,7 +68,15 @@ pub enum Outcome {
 impl Cell {
     /// A cell over IPv4.
     pub const fn new(leecher: Program, seeder: Program, meeting: Meeting) -> Self {
-        Self { leecher, seeder, meeting, family: Family::V4, from: SeedFrom::Folder }
+        Self {
+            leecher,
+            seeder,
+            meeting,
+            family: Family::V4,
+            from: SeedFrom::Folder,
+            format: Format::V1,
+            bare: false,
+        }
     }
 
     /// The same over IPv6.
@@ -79,6 +91,18 @@ impl Cell {
         Self { from: SeedFrom::Content, ..self }
     }
 
+    /// The same with a torrent of another kind, which libtorrent makes.
+    #[must_use]
+    pub const fn of(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    /// The same with a leecher that has to fetch the piece layers.
+    #[must_use]
+    pub const fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
     /// What the cell shows, in words.
     pub fn name(&self) -> String {
         let meeting = match self.meeting {
@@ -89,7 +113,14 @@ impl Cell {
         };
         let family = if self.family == Family::V6 { ", IPv6" } else { "" };
         let from = if self.from == SeedFrom::Content { ", from the content itself" } else { "" };
-        format!("{} from {}, {meeting}{family}{from}", self.leecher.name(), self.seeder.name())
+        let format = match self.format {
+            Format::V1 => "",
+            Format::V2 => ", v2",
+            Format::Hybrid => ", hybrid",
+        };
+        let bare = if self.bare { " without piece layers" } else { "" };
+        let (leecher, seeder) = (self.leecher.name(), self.seeder.name());
+        format!("{leecher} from {seeder}, {meeting}{family}{from}{format}{bare}")
     }
 
     /// Runs the cell in `scratch`, as number `index` on the network.
@@ -161,7 +192,12 @@ impl Cell {
         let torrent = scratch.join("it.torrent");
         // A tracker that nobody answers for is better than a torrent that nobody loads.
         let dead = self.seeder.insists_on_a_tracker().then(|| format!("http://{tracker_at}/none"));
-        content.write_torrent(&torrent, url.as_deref().or(dead.as_deref()))?;
+        let announce = url.as_deref().or(dead.as_deref());
+        content.write_torrent(&torrent, announce, self.format, false)?;
+        let bare = scratch.join("bare.torrent");
+        if self.bare {
+            content.write_torrent(&bare, announce, self.format, true)?;
+        }
 
         if let Some(tracker) = self.tracker() {
             let folder = folder("tracker")?;
@@ -193,7 +229,7 @@ impl Cell {
         let seat = Seat {
             folder: &own,
             data: &data,
-            torrent: &torrent,
+            torrent: if self.bare { &bare } else { &torrent },
             address: leecher_at.ip(),
             port: leecher_at.port(),
         };
