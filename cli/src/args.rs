@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use teem_core::metainfo::create::Format;
 
 use crate::choose::{self, Files, Rank};
 use crate::sim::args::{Sim, SimCommand, Suite};
@@ -296,6 +297,14 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", value_parser = piece_size)]
     pub(crate) piece_size: Option<u32>,
 
+    /// For BEP 52 alone: a merkle tree per file. Older clients cannot use it.
+    #[arg(long, conflicts_with = "hybrid")]
+    pub(crate) v2: bool,
+
+    /// For old clients and for BEP 52: both kinds of hashes, and each file begins a piece.
+    #[arg(long)]
+    pub(crate) hybrid: bool,
+
     /// Only the trackers may be asked for peers.
     #[arg(long)]
     pub(crate) private: bool,
@@ -307,6 +316,16 @@ pub(crate) struct Create {
     /// Report as JSON on standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Create {
+    pub(crate) const fn format(&self) -> Format {
+        match (self.v2, self.hybrid) {
+            (false, false) => Format::V1,
+            (true, _) => Format::V2,
+            (false, true) => Format::Hybrid,
+        }
+    }
 }
 
 fn piece_size(text: &str) -> Result<u32, String> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use teem_core::hash::Digest;
 use teem_core::metainfo::create::{Content, Draft, Options};
 use teem_core::tracker::url::TrackerUrl;
 
@@ -51,6 +52,7 @@ pub(crate) fn run(create: &Create) -> Outcome {
     };
     let options = Options {
         piece_len: create.piece_size,
+        format: create.format(),
         private: create.private,
         trackers: create.trackers.iter().map(|url| vec![url.clone()]).collect(),
         comment: create.comment.clone(),
@@ -70,14 +72,19 @@ pub(crate) fn run(create: &Create) -> Outcome {
             "created",
             serde_json::json!({
                 "torrent": hash.to_string(), "name": info.name(),
+                "info_hash_v1": info.info_hash().map(|hash| hash.to_string()),
+                "info_hash_v2": info.info_hash_v2().map(|hash| hash.to_string()),
                 "output": create.output.display().to_string(),
                 "total_bytes": layout.content_len(), "piece_bytes": layout.piece_len(),
                 "pieces": layout.piece_count(), "files": found.len(),
             }),
         );
     } else {
+        let v1 = info.info_hash().map(|hash| hash.to_string());
+        let v2 = info.info_hash_v2().map(|hash| hash.to_string());
+        let hashes = v1.into_iter().chain(v2).collect::<Vec<_>>().join(" and ");
         report::line(&format!(
-            "{}: {}, {} files, {} pieces of {}, info hash {hash}",
+            "{}: {}, {} files, {} pieces of {}, info hash {hashes}",
             create.output.display(),
             size::show(layout.content_len()),
             found.len(),
@@ -132,13 +139,19 @@ fn text(name: &std::ffi::OsStr, path: &Path) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-fn hash(draft: &Draft, found: &[Found], quiet: bool) -> Result<Vec<[u8; 20]>, Failure> {
+fn hash(draft: &Draft, found: &[Found], quiet: bool) -> Result<Vec<Digest>, Failure> {
     let layout = draft.layout();
-    let mut hashes = vec![[0; 20]; layout.piece_count() as usize];
+    let mut hashes = vec![Digest::Sha1([0; 20]); layout.piece_count() as usize];
     let mut failure = None;
+    // Padding is nobody's file.
+    let mut files = found.iter();
+    let stored: Vec<Option<&Found>> =
+        layout.files().map(|file| if file.is_pad() { None } else { files.next() }).collect();
+    let path_of = |index: usize| stored[index].map(|file| file.path.clone()).unwrap_or_default();
     hashing::hash_pieces(
         layout,
-        |index| found[index].path.clone(),
+        path_of,
+        |piece| draft.hash_state(piece),
         quiet,
         |piece, hashed| match hashed {
             Ok(hash) => {
@@ -146,7 +159,7 @@ fn hash(draft: &Draft, found: &[Found], quiet: bool) -> Result<Vec<[u8; 20]>, Fa
                 true
             }
             Err((file, error)) => {
-                let path = &found[file].path;
+                let path = &path_of(file);
                 failure = Some(match error.kind() {
                     io::ErrorKind::UnexpectedEof => changed(path),
                     _ => Failure::file(path, &error),

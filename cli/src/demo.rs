@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use teem_core::hash::{HashAlgorithm, HashState};
+use teem_core::hash::{Digest, HashAlgorithm, HashState};
 use teem_core::ids::PieceIndex;
 use teem_core::metainfo::Metainfo;
 use teem_core::metainfo::create::{Content, Draft, Options};
@@ -170,7 +170,7 @@ fn make_torrent(folder: &Path, len: u64, tracker: &str) -> Result<Metainfo, Fail
         Options { trackers: vec![vec![tracker.to_owned()]], private: true, ..Options::default() };
     let refused = |error| Failure::Input(format!("--size: {error}"));
     let draft = Draft::new(NAME, Content::File(len), options).map_err(refused)?;
-    let mut hashes = vec![[0; 20]; draft.layout().piece_count() as usize];
+    let mut hashes = vec![Digest::Sha1([0; 20]); draft.layout().piece_count() as usize];
     let mut failure = None;
     let done = |PieceIndex(piece), hashed: hashing::Hashed| {
         match hashed {
@@ -179,7 +179,8 @@ fn make_torrent(folder: &Path, len: u64, tracker: &str) -> Result<Metainfo, Fail
         }
         true
     };
-    hashing::hash_pieces(draft.layout(), |_| folder.join(NAME), true, done);
+    let state_of = |piece| draft.hash_state(piece);
+    hashing::hash_pieces(draft.layout(), |_| folder.join(NAME), state_of, true, done);
     failure.map_or_else(|| draft.finish(&hashes).map_err(refused), Err)
 }
 

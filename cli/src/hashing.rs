@@ -10,10 +10,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use teem_core::hash::{HashAlgorithm, HashState};
+use teem_core::hash::{Digest, HashAlgorithm, HashState};
 use teem_core::ids::PieceIndex;
 use teem_core::metainfo::{FileSlice, FileSlices, Layout};
-use teem_io::lanes::{LANES, Lanes, Step};
+use teem_io::lanes::{LANES, Lanes};
 use teem_io::storage::ahead;
 
 /// Bytes that are read before they are hashed: they stay in the processor's cache.
@@ -40,13 +40,15 @@ pub(crate) fn lanes() -> Lanes {
 }
 
 /// The hash of a piece, or the file that could not be read and why.
-pub(crate) type Hashed = Result<[u8; 20], (usize, io::Error)>;
+pub(crate) type Hashed = Result<Digest, (usize, io::Error)>;
 
-/// Hashes all pieces; `path_of` says where a file is, by its index. `done` gets each piece, in no
-/// order, and returns whether to go on.
+/// Hashes all pieces, without the padding that they end with, each from `state_of` it on; `path_of`
+/// says where a file is, by its index. `done` gets each piece, in no order, and returns whether to
+/// go on.
 pub(crate) fn hash_pieces(
     layout: &Layout,
     path_of: impl Fn(usize) -> PathBuf + Sync,
+    state_of: impl Fn(PieceIndex) -> HashState + Sync,
     quiet: bool,
     mut done: impl FnMut(PieceIndex, Hashed) -> bool,
 ) {
@@ -62,11 +64,13 @@ pub(crate) fn hash_pieces(
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(256);
         for _ in 0..threads {
-            let (sender, next, stop, path_of) = (sender.clone(), &next, &stop, &path_of);
+            let (sender, next, stop) = (sender.clone(), &next, &stop);
+            let (path_of, state_of) = (&path_of, &state_of);
             scope.spawn(move || {
                 let mut hasher = Hasher {
                     layout,
                     files: Files { path_of, open: Vec::new() },
+                    state_of,
                     lanes,
                     width,
                     buffer: vec![0; BUFFER_LEN],
@@ -104,9 +108,11 @@ fn bar(len: u64, quiet: bool) -> ProgressBar {
 }
 
 /// Hashes pieces side by side.
-struct Hasher<'a, P> {
+struct Hasher<'a, P, S> {
     layout: &'a Layout,
     files: Files<'a, P>,
+    /// The hash of a piece, before its first byte.
+    state_of: &'a S,
     lanes: Lanes,
     /// Pieces side by side.
     width: usize,
@@ -125,19 +131,20 @@ struct Piece<'a> {
     failed: Option<(usize, io::Error)>,
 }
 
-impl<'a, P: Fn(usize) -> PathBuf> Hasher<'a, P> {
+impl<'a, P: Fn(usize) -> PathBuf, S: Fn(PieceIndex) -> HashState> Hasher<'a, P, S> {
     /// Hashes pieces; `done` gets each, in no order, and says whether to go on.
     fn hash(
         &mut self,
         pieces: Range<u32>,
         mut done: impl FnMut(PieceIndex, Hashed) -> bool,
     ) -> bool {
-        let Self { layout, files, lanes, width, buffer } = self;
+        let Self { layout, files, state_of, lanes, width, buffer } = self;
         let layout: &'a Layout = layout;
         let mut waiting = pieces.map(PieceIndex).map(|index| {
-            let mut slices = layout.map_piece(index);
+            let start = u64::from(index.0) * u64::from(layout.piece_len());
+            let mut slices = layout.map(start, layout.piece_content_len(index).into());
             let slice = slices.next();
-            let state = HashState::new(HashAlgorithm::Sha1);
+            let state = state_of(index);
             Piece { index, slices, slice, told: 0, state, failed: None }
         });
         let mut busy: Vec<Piece<'a>> = Vec::with_capacity(*width);
@@ -155,15 +162,14 @@ impl<'a, P: Fn(usize) -> PathBuf> Hasher<'a, P> {
                 }
             }
             let mut steps: Vec<_> =
-                steps.iter_mut().map(|(state, parts)| Step { state, parts: &*parts }).collect();
-            lanes.update(&mut steps);
+                steps.iter_mut().map(|(state, parts)| (&mut **state, &parts[..])).collect();
+            lanes.advance(&mut steps);
             drop(steps);
             for piece in
                 busy.extract_if(.., |piece| piece.slice.is_none() || piece.failed.is_some())
             {
-                let digest = piece.state.finish();
-                let hash = *digest.as_bytes().first_chunk().expect("20 bytes of SHA-1");
-                if !done(piece.index, piece.failed.map_or(Ok(hash), Err)) {
+                let Piece { index, state, failed, .. } = piece;
+                if !done(index, failed.map_or_else(|| Ok(state.finish()), Err)) {
                     return false;
                 }
             }

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use teem_core::metainfo::Metainfo;
+use teem_core::hash::Digest;
+use teem_core::ids::PieceIndex;
+use teem_core::metainfo::{Metainfo, merkle};
 use teem_io::tls::TlsConfig;
 
 use crate::args::Verify;
@@ -12,21 +14,32 @@ use crate::{Outcome, hashing, paths, report, size, source};
 pub(crate) fn run(verify: &Verify) -> Outcome {
     let metainfo = source::load(&verify.torrent, &TlsConfig::new())?;
     let info = metainfo.info();
-    if info.info_hash().is_none() {
-        let text = "this torrent is v2 only, which is not supported yet";
-        return Err(Failure::Input(text.into()));
-    }
     let folder = paths::find_folder(&verify.path, info.name())?;
     let layout = info.layout();
     let path_of = |index: usize| {
         folder.join(layout.file(index).map_or_else(String::new, |file| file.path().into()))
     };
     let mut right = vec![false; layout.piece_count() as usize];
-    hashing::hash_pieces(layout, path_of, verify.json, |piece, hashed| {
-        right[piece.0 as usize] =
-            matches!((hashed, info.piece_hash(piece)), (Ok(is), Some(should)) if is == *should);
+    let state_of = |piece| info.hash_state(piece);
+    let mut found = vec![None; right.len()];
+    hashing::hash_pieces(layout, path_of, state_of, verify.json, |piece, hashed| {
+        if let Ok(digest) = hashed {
+            right[piece.0 as usize] = is_right(&metainfo, piece, &digest).unwrap_or_default();
+            found[piece.0 as usize] = digest.sha256().copied();
+        }
         true
     });
+    // A file whose layer the torrent lacks is right if all of it adds up.
+    let level = merkle::piece_level(layout.piece_len().max(merkle::BLOCK_LEN));
+    for file in metainfo.files_without_layer() {
+        let pieces = file.pieces().start as usize..file.pieces().end as usize;
+        let layer: Option<Vec<_>> = found[pieces.clone()].iter().copied().collect();
+        let whole =
+            layer.is_some_and(|layer| Some(&merkle::root(&layer, level)) == file.pieces_root());
+        // Of a hybrid torrent, what its v1 half says is said already.
+        let v1 = info.info_hash().is_some();
+        right[pieces].iter_mut().for_each(|right| *right = whole && (*right || !v1));
+    }
     let files: Vec<FileState> = layout
         .files()
         .filter(|file| !file.is_pad() && file.link_target().is_none())
@@ -67,6 +80,16 @@ pub(crate) fn run(verify: &Verify) -> Outcome {
         "not complete: {missing} of {} pieces are missing or wrong\n`teem get` fetches them",
         right.len()
     )))
+}
+
+/// Whether a piece has every hash that the torrent has of it; none: it has none.
+fn is_right(metainfo: &Metainfo, piece: PieceIndex, digest: &Digest) -> Option<bool> {
+    let sha1 = metainfo.info().piece_hash(piece).map(|wanted| digest.sha1() == Some(wanted));
+    let root = metainfo.piece_root(piece).map(|wanted| digest.sha256() == Some(wanted));
+    match (sha1, root) {
+        (Some(sha1), Some(root)) => Some(sha1 && root),
+        (only, None) | (None, only) => only,
+    }
 }
 
 struct FileState {

@@ -65,6 +65,33 @@ fn what_was_created_is_shown_and_verified() {
 }
 
 #[test]
+fn v2_and_hybrid_torrents_are_made_shown_and_verified() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    for flag in ["--v2", "--hybrid"] {
+        fs::create_dir_all(folder.path().join("album/b")).expect("made");
+        fs::write(folder.path().join("album/b/a.txt"), vec![2; 70_000]).expect("written");
+        fs::write(folder.path().join("album/z.txt"), vec![1; 5]).expect("written");
+        let (album, torrent) = (text("album"), text("album.torrent"));
+        let made = teem(&["create", &album, "-o", &torrent, flag, "--piece-size", "32K", "--json"]);
+        assert_eq!(code(&made), 0, "{}", stderr(&made));
+        let made = event(&made, "created");
+        assert_eq!((&made["pieces"], &made["total_bytes"]), (&4.into(), &70_005.into()));
+        assert_eq!(made["info_hash_v1"].is_string(), flag == "--hybrid");
+        assert!(made["info_hash_v2"].is_string());
+        let shown = event(&teem(&["show", &torrent, "--json"]), "torrent");
+        assert_eq!(shown["info_hash_v2"], made["info_hash_v2"]);
+        let good = teem(&["verify", &torrent, &album]);
+        assert_eq!(code(&good), 0, "{}", stderr(&good));
+        fs::write(folder.path().join("album/z.txt"), vec![9; 5]).expect("written");
+        let bad = event(&teem(&["verify", &torrent, &album, "--json"]), "verified");
+        assert_eq!((&bad["complete"], &bad["right_pieces"]), (&false.into(), &3.into()));
+    }
+    let both = teem(&["create", "x", "-o", "y", "--v2", "--hybrid"]);
+    assert_eq!(code(&both), 2, "one or the other");
+}
+
+#[test]
 fn a_magnet_link_is_shown() {
     let link = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=name&so=0,4-6";
     let shown = event(&teem(&["show", link, "--json"]), "magnet");

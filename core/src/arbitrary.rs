@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
-use crate::hash::{Digest, HashAlgorithm, HashState};
+use crate::hash::{Digest, HashAlgorithm, HashState, Stream, Tree};
 use crate::ids::{
     CommandToken, InfoHash, InfoHashV2, JobId, Key, ListenerId, PeerId, PieceIndex, SocketId,
     StreamId, TimerId, TorrentId,
@@ -30,8 +30,8 @@ use crate::tracker::announce::{
 };
 use crate::tracker::udp::{Announce, ConnectionId, Counts, Request, Response, TransactionId};
 use crate::wire::{
-    BlockRequest, ClientName, Extension, ExtensionHandshake, ExtensionIds, Handshake, Limits,
-    Message, Reserved,
+    BlockRequest, ClientName, Extension, ExtensionHandshake, ExtensionIds, Handshake, HashMessage,
+    HashRequest, Limits, Message, Reserved,
 };
 
 /// Slots, pieces, tokens and the like are below this, mostly.
@@ -255,7 +255,8 @@ one_of! {
     Extension: Pex, Metadata, UploadOnly, Holepunch, DontHave;
     Ecn: Capable0, Capable1, Congested;
     SocketError: AddressInUse, AddressNotAvailable, NotPermitted, OutOfResources, Other;
-    JobErrorKind: Full, NotFound, PermissionDenied, Obstructed, Busy, NoSuchHost, Cancelled, Io;
+    JobErrorKind: Full, NotFound, PermissionDenied, Obstructed, Busy, NoSuchHost, Cancelled, Io,
+        Contradiction;
 }
 
 fields! {
@@ -341,7 +342,29 @@ impl<'a> Arbitrary<'a> for Message {
             14 => Self::Reject(u.arbitrary()?),
             15 => Self::AllowedFast(u.arbitrary()?),
             16 => Self::Extended { id: dense(u)? as u8, payload: payload(u)? },
+            _ if u.arbitrary()? => Self::Hash(u.arbitrary::<HashMessage>()?.into()),
             _ => Self::Unknown { id: 64 + below(u, 64)?, len: dense(u)? },
+        })
+    }
+}
+
+impl<'a> Arbitrary<'a> for HashMessage {
+    /// Requests mostly near what a small tree has; answers of any number of hashes.
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let request = HashRequest {
+            root: [below(u, 4)?; 32],
+            base: below(u, 8)?.into(),
+            index: dense(u)?,
+            length: if u.arbitrary()? { 1 << below(u, 11)? } else { dense(u)? },
+            proof_layers: below(u, 24)?.into(),
+        };
+        Ok(match below(u, 3)? {
+            0 => Self::Request(request),
+            1 => Self::Hashes(
+                request,
+                alloc::vec![below(u, 3)?; 32 * usize::from(below(u, 12)?)].into(),
+            ),
+            _ => Self::Reject(request),
         })
     }
 }
@@ -426,7 +449,12 @@ impl<'a> Arbitrary<'a> for Response<'a> {
 
 impl<'a> Arbitrary<'a> for HashState {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let mut state = Self::new(u.arbitrary()?);
+        let stream = Stream::new(u.arbitrary()?);
+        let mut state = match below(u, 3)? {
+            0 => stream.into(),
+            1 => Self::Tree(Tree::new(below(u, 12)?.into()).into()),
+            _ => Self::Both((stream, Tree::new(below(u, 12)?.into())).into()),
+        };
         state.update(slice(u)?);
         Ok(state)
     }

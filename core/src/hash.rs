@@ -2,9 +2,21 @@
 //!
 //! A piece is hashed as its blocks come in order, in steps; between steps there is nothing but
 //! this value, so whoever runs the steps may gather many pieces and run them side by side.
-//! [`HashState::chain`] and [`HashState::set_chain`] are for those.
+//! [`Stream::chain`] and [`Stream::set_chain`] are for those.
+//!
+//! ```text
+//!   v1       Stream   one SHA-1 over the piece
+//!   v2       Tree     a SHA-256 per 16 KiB, and the tree above them up to the piece's root
+//!   hybrid   Both
+//! ```
+
+mod tree;
+
+use alloc::boxed::Box;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::tree::Tree;
 
 /// Which function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,18 +41,93 @@ impl HashAlgorithm {
 /// Bytes that both functions take at a time (FIPS 180-4).
 pub const BLOCK: usize = 64;
 
-/// A hash in progress: its function, chaining words, the bytes so far, and the part of a 64-byte
-/// block that is not full yet. Equal states are of the same bytes.
+/// A hash in progress. Equal states are of the same bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HashState {
+pub enum HashState {
+    /// One function over all bytes.
+    Stream(Stream),
+    /// A merkle tree (BEP 52).
+    Tree(Box<Tree>),
+    /// Both of the same bytes: a piece of a hybrid torrent.
+    Both(Box<(Stream, Tree)>),
+}
+
+impl HashState {
+    /// One function, before the first byte.
+    pub const fn new(algorithm: HashAlgorithm) -> Self {
+        Self::Stream(Stream::new(algorithm))
+    }
+
+    /// Hashes `bytes` after what was hashed before.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Stream(stream) => stream.update(bytes),
+            Self::Tree(tree) => tree.update(bytes),
+            Self::Both(both) => {
+                both.0.update(bytes);
+                both.1.update(bytes);
+            }
+        }
+    }
+
+    /// Bytes hashed so far.
+    pub const fn len(&self) -> u64 {
+        match self {
+            Self::Stream(stream) => stream.len(),
+            Self::Tree(tree) => tree.len(),
+            Self::Both(both) => both.1.len(),
+        }
+    }
+
+    /// Whether nothing was hashed yet.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The digest of everything hashed so far.
+    pub fn finish(self) -> Digest {
+        match self {
+            Self::Stream(stream) => stream.finish(),
+            Self::Tree(tree) => Digest::Sha256(tree.finish()),
+            Self::Both(both) => {
+                let (stream, tree) = *both;
+                Digest::Both(stream.finish_bytes(), tree.finish())
+            }
+        }
+    }
+}
+
+impl From<Stream> for HashState {
+    fn from(stream: Stream) -> Self {
+        Self::Stream(stream)
+    }
+}
+
+impl core::fmt::Debug for HashState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let what = match self {
+            Self::Stream(stream) => return stream.fmt(f),
+            Self::Tree(_) => "tree",
+            Self::Both(_) => "SHA-1 and tree",
+        };
+        write!(f, "{what} after {} bytes", self.len())
+    }
+}
+
+/// One function over a stream of bytes: its chaining words, the bytes so far, and the part of a
+/// 64-byte block that is not full yet.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
     algorithm: HashAlgorithm,
     words: [u32; 8],
     len: u64,
+    /// Zeros to be hashed behind the last byte.
+    padding: u32,
     #[serde(with = "tail")]
     tail: [u8; BLOCK],
 }
 
-impl HashState {
+impl Stream {
     /// The state before the first byte.
     pub const fn new(algorithm: HashAlgorithm) -> Self {
         let words = match algorithm {
@@ -58,7 +145,15 @@ impl HashState {
                 0x5be0_cd19,
             ],
         };
-        Self { algorithm, words, len: 0, tail: [0; BLOCK] }
+        Self { algorithm, words, len: 0, padding: 0, tail: [0; BLOCK] }
+    }
+
+    /// The same, with so many zeros behind what will be hashed: padding (BEP 47), which nobody
+    /// stores or sends.
+    #[must_use]
+    pub const fn padded(mut self, zeros: u32) -> Self {
+        self.padding = zeros;
+        self
     }
 
     /// Which function this is.
@@ -114,8 +209,22 @@ impl HashState {
         self.len += blocks * BLOCK as u64;
     }
 
-    /// The digest of everything hashed so far.
-    pub fn finish(mut self) -> Digest {
+    /// The digest of everything hashed so far, and of the padding behind it.
+    pub fn finish(self) -> Digest {
+        match self.algorithm {
+            HashAlgorithm::Sha1 => Digest::Sha1(self.finish_bytes()),
+            HashAlgorithm::Sha256 => Digest::Sha256(self.finish_bytes()),
+        }
+    }
+
+    /// The first bytes of the digest; as many as the function has, or fewer.
+    fn finish_bytes<const N: usize>(mut self) -> [u8; N] {
+        const ZEROS: [u8; 16 * BLOCK] = [0; 16 * BLOCK];
+        while self.padding > 0 {
+            let zeros = (self.padding as usize).min(ZEROS.len());
+            self.padding -= zeros as u32;
+            self.update(&ZEROS[..zeros]);
+        }
         let bits = self.len * 8;
         let held = (self.len % BLOCK as u64) as usize;
         let mut padding = [0; 2 * BLOCK];
@@ -129,7 +238,7 @@ impl HashState {
         for (out, word) in bytes.chunks_exact_mut(4).zip(self.words) {
             out.copy_from_slice(&word.to_be_bytes());
         }
-        Digest { algorithm: self.algorithm, bytes }
+        *bytes.first_chunk().expect("at most 32 bytes")
     }
 
     fn compress(&mut self, blocks: &[[u8; BLOCK]]) {
@@ -143,7 +252,7 @@ impl HashState {
     }
 }
 
-impl core::fmt::Debug for HashState {
+impl core::fmt::Debug for Stream {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?} after {} bytes", self.algorithm, self.len)
     }
@@ -151,15 +260,44 @@ impl core::fmt::Debug for HashState {
 
 /// A finished hash.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digest {
-    algorithm: HashAlgorithm,
-    bytes: [u8; 32],
+pub enum Digest {
+    /// SHA-1.
+    Sha1([u8; 20]),
+    /// SHA-256, or the root of a tree of them.
+    Sha256([u8; 32]),
+    /// SHA-1 of the whole, and the root of the tree.
+    Both([u8; 20], [u8; 32]),
 }
 
 impl Digest {
-    /// The digest's bytes: 20 or 32.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.algorithm.digest_len()]
+    /// The SHA-1, if it was taken.
+    pub const fn sha1(&self) -> Option<&[u8; 20]> {
+        match self {
+            Self::Sha1(sha1) | Self::Both(sha1, _) => Some(sha1),
+            Self::Sha256(_) => None,
+        }
+    }
+
+    /// The SHA-256, or the root of the tree, if it was taken.
+    pub const fn sha256(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Sha256(sha256) | Self::Both(_, sha256) => Some(sha256),
+            Self::Sha1(_) => None,
+        }
+    }
+
+    /// The digest's bytes: 20 or 32; of two, those of the SHA-1.
+    pub const fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha1(sha1) | Self::Both(sha1, _) => sha1,
+            Self::Sha256(sha256) => sha256,
+        }
+    }
+}
+
+impl From<[u8; 20]> for Digest {
+    fn from(sha1: [u8; 20]) -> Self {
+        Self::Sha1(sha1)
     }
 }
 
@@ -171,9 +309,9 @@ impl core::fmt::Debug for Digest {
 
 /// The SHA-1 of `bytes`, at once.
 pub fn sha1(bytes: &[u8]) -> [u8; 20] {
-    let mut state = HashState::new(HashAlgorithm::Sha1);
+    let mut state = Stream::new(HashAlgorithm::Sha1);
     state.update(bytes);
-    *state.finish().bytes.first_chunk().expect("20 of 32 bytes")
+    state.finish_bytes()
 }
 
 mod tail {
@@ -204,7 +342,7 @@ mod tests {
     #[test]
     fn whole_blocks_may_be_hashed_elsewhere() {
         let bytes = [7; 5 * BLOCK + 3];
-        let mut state = HashState::new(HashAlgorithm::Sha1);
+        let mut state = Stream::new(HashAlgorithm::Sha1);
         state.update(&bytes[..2 * BLOCK]);
         let mut elsewhere = state.clone();
         elsewhere.update(&bytes[2 * BLOCK..5 * BLOCK]);
@@ -239,5 +377,19 @@ mod tests {
                 }
             }
         }
+    }
+    #[test]
+    fn padding_is_hashed_as_the_zeros_that_it_is() {
+        for zeros in [0_u32, 1, 1_000, 1_024, 5_000] {
+            let mut state = HashState::from(Stream::new(HashAlgorithm::Sha1).padded(zeros));
+            state.update(b"content");
+            let whole = [&b"content"[..], &std::vec![0; zeros as usize]].concat();
+            assert_eq!(state.finish(), Digest::Sha1(sha1(&whole)));
+        }
+    }
+
+    #[test]
+    fn a_state_is_small_whatever_it_hashes() {
+        assert!(size_of::<HashState>() <= 128, "{}", size_of::<HashState>());
     }
 }

@@ -21,6 +21,7 @@ mod script;
 pub mod seeds;
 mod session;
 mod session_api;
+mod session_hashes;
 mod small;
 mod stateful;
 mod tracker;
@@ -38,6 +39,7 @@ pub use self::picker::picker_model;
 pub use self::scenario::swarm_scenario;
 pub use self::session::{session_peer, storage_jobs};
 pub use self::session_api::session_api;
+pub use self::session_hashes::session_hashes;
 pub use self::small::{echo, fetch};
 pub use self::stateful::{STATEFUL, Stateful};
 pub use self::tracker::{tracker_http, tracker_udp};
@@ -79,6 +81,7 @@ pub const TARGETS: &[Target] = targets![
     picker_model,
     resume,
     session_api,
+    session_hashes,
     session_peer,
     storage_jobs,
     swarm_scenario,

@@ -146,6 +146,7 @@ fn files(add: Add<'_>) {
     have.set(3);
     let partial = vec![BlockId { piece: PieceIndex(1), block: 1 }];
     let mut saved = Resume {
+        layers: Vec::new(),
         info_hash: InfoHash([7; 20]),
         have,
         files: [Some((9, -4)), None].into(),
@@ -427,6 +428,7 @@ fn scripts(add: Add<'_>) {
         "tracker_client",
         "echo",
         "fetch",
+        "session_hashes",
     ] {
         for at in 0..6 {
             let mut bytes = vec![0; 300];
@@ -434,6 +436,16 @@ fn scripts(add: Add<'_>) {
             add(target, &format!("random-{at}"), bytes);
         }
     }
+    // Of a session that has everything: layers, leaves, and what is not there.
+    let asks =
+        [[0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 0]];
+    let refused = [[0, 4, 0, 0, 0], [0, 0, 5, 0, 0], [0, 1, 1, 0, 255]];
+    let asks = asks.iter().chain(&refused).flat_map(|ask| [&[4, 0][..], ask, &[12, 0]].concat());
+    add("session_hashes", "asks", [1, 0, 0, 2].into_iter().chain(asks).collect());
+    let round = [7, 0, 7, 13, 0, 20, 10, 0, 255, 12, 0];
+    let fetches = [&[2, 0, 0, 1, 3, 0][..], &round.repeat(12)].concat();
+    add("session_hashes", "fetches-layers", fetches);
+    add("session_hashes", "lies", vec![2, 0, 0, 1, 7, 0, 1]);
     // A flush that yields what a lookup yields: it counts as failed, and nothing is claimed of it.
     let both_due = b"\x9a5\xfa=\xcc\x9d\xb6\xb26\xaa\xb1A\x9b\")\xac\x93";
     add("fetch", "both-timers-due", both_due.to_vec());

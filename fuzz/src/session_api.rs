@@ -255,6 +255,7 @@ fn add(u: &mut Unstructured<'_>) -> Result<AddTorrent> {
     let info = metainfo.info();
     let pieces = info.layout().piece_count();
     let mut resume = Resume {
+        layers: Vec::new(),
         info_hash: info.swarm_hash(),
         have: teem_core::bitfield::Bitfield::new(pieces),
         files: vec![Some((1, 1)); info.layout().file_count()].into(),

@@ -49,6 +49,7 @@ const MACHINES: &[&str] = &[
     "echo",
     "fetch",
     "session_api",
+    "session_hashes",
     "session_peer",
     "storage_jobs",
     "tracker_client",

@@ -9,7 +9,7 @@ use crate::authority::Authority;
 use crate::process::Running;
 use crate::program::Seat;
 use crate::tracker::{Tracker, wait_for_a_seeder};
-use crate::{Content, Failure, Network, Program, SeedFrom};
+use crate::{Content, Failure, Format, Network, Program, SeedFrom};
 
 /// How long a cell may take. Transmission 3 needs some 15 s, because it acts on a slow timer.
 pub const TIME_LIMIT: Duration = Duration::from_mins(2);
@@ -70,6 +70,10 @@ pub struct Cell {
     pub from: SeedFrom,
     /// Who talks to nobody but in RC4 (MSE); the other does as it does by itself.
     pub forced_by: Option<Program>,
+    /// What kind of torrent it is.
+    pub format: Format,
+    /// Whether the leecher's torrent lacks its piece layers (BEP 52).
+    pub bare: bool,
 }
 
 /// How a cell ended.
@@ -86,8 +90,16 @@ pub enum Outcome {
 impl Cell {
     /// A cell over IPv4.
     pub const fn new(leecher: Program, seeder: Program, meeting: Meeting) -> Self {
-        let (family, from) = (Family::V4, SeedFrom::Folder);
-        Self { leecher, seeder, meeting, family, from, forced_by: None }
+        Self {
+            leecher,
+            seeder,
+            meeting,
+            family: Family::V4,
+            from: SeedFrom::Folder,
+            forced_by: None,
+            format: Format::V1,
+            bare: false,
+        }
     }
 
     /// The same over IPv6.
@@ -108,6 +120,18 @@ impl Cell {
         Self { forced_by: Some(program), ..self }
     }
 
+    /// The same with a torrent of another kind, which libtorrent makes.
+    #[must_use]
+    pub const fn of(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    /// The same with a leecher that has to fetch the piece layers.
+    #[must_use]
+    pub const fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
     /// What the cell shows, in words.
     pub fn name(&self) -> String {
         let meeting = match self.meeting {
@@ -123,8 +147,14 @@ impl Cell {
         let from = if self.from == SeedFrom::Content { ", from the content itself" } else { "" };
         let forced = self.forced_by.map_or("", Program::name);
         let forced = if forced.is_empty() { forced } else { &format!(", RC4 forced by {forced}") };
+        let format = match self.format {
+            Format::V1 => "",
+            Format::V2 => ", v2",
+            Format::Hybrid => ", hybrid",
+        };
+        let bare = if self.bare { " without piece layers" } else { "" };
         let (leecher, seeder) = (self.leecher.name(), self.seeder.name());
-        format!("{leecher} from {seeder}, {meeting}{family}{from}{forced}")
+        format!("{leecher} from {seeder}, {meeting}{family}{from}{forced}{format}{bare}")
     }
 
     /// Runs the cell in `scratch`, as number `index` on the network.
@@ -209,7 +239,12 @@ impl Cell {
         let torrent = scratch.join("it.torrent");
         // A tracker that nobody answers for is better than a torrent that nobody loads.
         let dead = self.seeder.insists_on_a_tracker().then(|| format!("http://{tracker_at}/none"));
-        content.write_torrent(&torrent, url.as_deref().or(dead.as_deref()))?;
+        let announce = url.as_deref().or(dead.as_deref());
+        content.write_torrent(&torrent, announce, self.format, false)?;
+        let bare = scratch.join("bare.torrent");
+        if self.bare {
+            content.write_torrent(&bare, announce, self.format, true)?;
+        }
 
         if let Some(tracker) = self.tracker() {
             let folder = folder("tracker")?;
@@ -248,7 +283,7 @@ impl Cell {
         let seat = Seat {
             folder: &own,
             data: &data,
-            torrent: &torrent,
+            torrent: if self.bare { &bare } else { &torrent },
             address: leecher_at.ip(),
             port: leecher_at.port(),
             rc4: self.forced_by == Some(self.leecher),

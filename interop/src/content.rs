@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use sha1::Digest as _;
 
@@ -28,6 +29,17 @@ const FILES: [(&[&str], usize); 6] = [
     (&["k\u{fc}rbis.bin"], 25_000_003),
     (&["last"], 1_048_577),
 ];
+
+/// Which generation of the protocol the torrent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// BEP 3.
+    V1,
+    /// BEP 52.
+    V2,
+    /// Both.
+    Hybrid,
+}
 
 /// The content of the test torrent on disk, made once per run.
 #[derive(Debug)]
@@ -73,8 +85,26 @@ impl Content {
         NAME
     }
 
-    /// Writes the torrent file, with one tracker or none.
-    pub fn write_torrent(&self, path: &Path, tracker: Option<&str>) -> Result<(), Failure> {
+    /// Writes the torrent file, with one tracker or none. Others than v1 torrents are libtorrent's,
+    /// with or without the piece layers.
+    pub fn write_torrent(
+        &self,
+        path: &Path,
+        tracker: Option<&str>,
+        format: Format,
+        bare: bool,
+    ) -> Result<(), Failure> {
+        if format != Format::V1 {
+            let mut make = self.libtorrent(format)?;
+            make.arg("--output").arg(path);
+            if let Some(url) = tracker {
+                make.args(["--tracker", url]);
+            }
+            if bare {
+                make.arg("--strip");
+            }
+            return run(make);
+        }
         let mut out = b"d".to_vec();
         if let Some(url) = tracker {
             out.extend(format!("8:announce{}:{url}", url.len()).bytes());
@@ -83,6 +113,33 @@ impl Content {
         out.extend(&self.info);
         out.push(b'e');
         fs::write(path, out).map_err(Failure::io(format!("writing {}", path.display())))
+    }
+
+    /// Whether a torrent of the content is the one that libtorrent makes: the same `info`, byte for
+    /// byte, and the same piece layers.
+    pub fn compare(&self, torrent: &Path, format: Format) -> Result<(), Failure> {
+        let mut compare = self.libtorrent(format)?;
+        compare.arg("--compare").arg(torrent);
+        run(compare)
+    }
+
+    /// The folder that the torrent describes.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(NAME)
+    }
+
+    fn libtorrent(&self, format: Format) -> Result<Command, Failure> {
+        let mut command = Command::new(crate::program::libtorrent_python()?);
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/libtorrent_create.py"))
+            .arg(self.path())
+            .args(["--piece-size", &PIECE_LEN.to_string(), "--format"])
+            .arg(match format {
+                Format::V1 => "v1",
+                Format::V2 => "v2",
+                Format::Hybrid => "hybrid",
+            });
+        Ok(command)
     }
 
     /// Copies the files below `folder`, so that a program may do to them what it wants.
@@ -124,6 +181,16 @@ impl Content {
         }
         Ok(())
     }
+}
+
+/// Runs a short program to its end, and tells what it said if that was bad.
+fn run(mut command: Command) -> Result<(), Failure> {
+    let output = command.output().map_err(Failure::io("starting libtorrent"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Failure::io("making a torrent with libtorrent")(std::io::Error::other(said)))
 }
 
 fn hash(file: &mut File) -> std::io::Result<[u8; 32]> {

@@ -31,7 +31,7 @@ mod program;
 mod tracker;
 
 pub use cell::{Cell, Family, Meeting, Outcome, TIME_LIMIT};
-pub use content::Content;
+pub use content::{Content, Format};
 pub use failure::Failure;
 pub use network::Network;
-pub use program::{Program, SeedFrom};
+pub use program::{Program, SeedFrom, teem};

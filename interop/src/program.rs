@@ -92,7 +92,7 @@ impl Program {
     }
 
     /// Fails if the program is not on this machine.
-    pub(crate) fn look(self) -> Result<(), Failure> {
+    pub fn look(self) -> Result<(), Failure> {
         match self {
             Self::Teem if stands_in() => Self::Libtorrent.look(),
             Self::Teem => teem().map(drop),
@@ -327,7 +327,7 @@ pub(crate) fn stands_in() -> bool {
 
 /// The `teem` under test. Unless the environment names one, cargo makes sure that it is no older than
 /// its source, in the profile of this test.
-pub(crate) fn teem() -> Result<PathBuf, Failure> {
+pub fn teem() -> Result<PathBuf, Failure> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FOUND
         .get_or_init(|| {
@@ -363,7 +363,7 @@ pub(crate) fn teem() -> Result<PathBuf, Failure> {
 }
 
 /// The Python that has libtorrent: in the environment that `install.sh` made, or the system's.
-fn libtorrent_python() -> Result<PathBuf, Failure> {
+pub(crate) fn libtorrent_python() -> Result<PathBuf, Failure> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND
         .get_or_init(|| {

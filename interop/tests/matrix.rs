@@ -7,10 +7,10 @@ use teem_interop::Meeting::{
     TeemTrackUdp,
 };
 use teem_interop::Program::{Aria2, Libtorrent, Rtorrent, Teem, Transmission};
-use teem_interop::{Cell, Content, Network, Outcome};
+use teem_interop::{Cell, Content, Format, Network, Outcome};
 
 /// Every cell, leecher first.
-const CELLS: [Cell; 38] = [
+const CELLS: [Cell; 43] = [
     // teem downloads from each.
     Cell::new(Teem, Libtorrent, Direct),
     Cell::new(Teem, Transmission, Direct),
@@ -58,6 +58,12 @@ const CELLS: [Cell; 38] = [
     // IPv6.
     Cell::new(Teem, Libtorrent, Direct).over_v6(),
     Cell::new(Libtorrent, Teem, Direct).over_v6(),
+    // v2 and hybrid torrents, each way.
+    Cell::new(Teem, Libtorrent, Direct).of(Format::V2),
+    Cell::new(Libtorrent, Teem, Direct).of(Format::V2),
+    Cell::new(Teem, Libtorrent, Direct).of(Format::Hybrid),
+    Cell::new(Libtorrent, Teem, Direct).of(Format::Hybrid),
+    Cell::new(Teem, Libtorrent, Direct).of(Format::V2).bare(),
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use teem_core::bencode::{Encoder, Limits as BencodeLimits, Mode, Tape, Value};
-use teem_core::hash::{HashAlgorithm, HashState};
+use teem_core::hash::{HashAlgorithm, Stream};
 use teem_core::ids::{Key, PieceIndex, StreamId};
 use teem_core::metainfo::merkle;
 use teem_core::rng::Seed;
@@ -257,7 +257,7 @@ fn picker_groups() -> Box<dyn FnMut()> {
 fn hash(algorithm: HashAlgorithm, lanes: Lanes) -> Box<dyn FnMut()> {
     let pieces: Vec<Bytes> = (0..16).map(|n| Bytes::from(vec![n; 64 * 1024])).collect();
     Box::new(move || {
-        let mut states = vec![HashState::new(algorithm); pieces.len()];
+        let mut states = vec![Stream::new(algorithm); pieces.len()];
         let mut steps: Vec<_> = states
             .iter_mut()
             .zip(pieces.chunks(1))

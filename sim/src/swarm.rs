@@ -18,13 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use teem_core::hash;
-use teem_core::ids::{CommandToken, JobId, SocketId, StreamId, TorrentId};
+use teem_core::ids::{CommandToken, JobId, PieceIndex, SocketId, StreamId, TorrentId};
 use teem_core::machine::{
     Application, Deadline, Incoming, Input, Job, Location, Machine, Output, Transmit, TransmitLimit,
 };
 use teem_core::metainfo::Metainfo;
-use teem_core::metainfo::create::{Content, Draft, Options};
+use teem_core::metainfo::create::{Content, Draft, Format, Options};
 use teem_core::rng::Seed;
 use teem_core::session::{
     AddTorrent, Command, Config, Event, Session, TorrentSnapshot, TorrentState,
@@ -354,12 +353,54 @@ impl Swarm {
     }
 }
 
-/// A torrent of one file.
+/// A v1 torrent of one file.
 pub fn torrent(content: &[u8], piece_len: u32) -> Arc<Metainfo> {
-    let options = Options { piece_len: Some(piece_len), ..Options::default() };
+    torrent_as(content, piece_len, Format::V1)
+}
+
+/// A torrent of one file, of any format.
+pub fn torrent_as(content: &[u8], piece_len: u32, format: Format) -> Arc<Metainfo> {
+    let options = Options { piece_len: Some(piece_len), format, ..Options::default() };
     let draft = Draft::new("content", Content::File(content.len() as u64), options);
-    let hashes: Vec<_> = content.chunks(piece_len as usize).map(hash::sha1).collect();
-    Arc::new(draft.expect("a sound draft").finish(&hashes).expect("a sound torrent"))
+    Arc::new(finish(draft.expect("a sound draft"), content))
+}
+
+/// The torrent that a draft makes of this content, which is as long as its layout.
+fn finish(draft: Draft, content: &[u8]) -> Metainfo {
+    let layout = draft.layout();
+    let pieces = (0..layout.piece_count()).map(PieceIndex);
+    let hashes: Vec<_> = pieces
+        .map(|piece| {
+            let start = piece.0 as usize * layout.piece_len() as usize;
+            let len = layout.piece_content_len(piece) as usize;
+            let mut state = draft.hash_state(piece);
+            state.update(&content[start..start + len]);
+            state.finish()
+        })
+        .collect();
+    draft.finish(&hashes).expect("a sound torrent")
+}
+
+/// A torrent of these files, in the order of their paths, and the content that it has, padding
+/// included: random bytes.
+pub fn torrent_of(
+    files: &[(&str, u64)],
+    piece_len: u32,
+    format: Format,
+    number: u64,
+) -> (Arc<Metainfo>, Bytes) {
+    let options = Options { piece_len: Some(piece_len), format, ..Options::default() };
+    let path = |path: &str| path.split('/').map(Into::into).collect();
+    let folder = files.iter().map(|(name, len)| (path(name), *len)).collect();
+    let draft = Draft::new("content", Content::Folder(folder), options).expect("a sound draft");
+    let layout = draft.layout();
+    let mut content = vec![0; layout.space_len() as usize];
+    let mut random = Seed::from_number(number).stream("content", 0);
+    for file in layout.files().filter(|file| !file.is_pad()) {
+        let range = file.range();
+        random.fill(&mut content[range.start as usize..range.end as usize]);
+    }
+    (Arc::new(finish(draft, &content)), content.into())
 }
 
 /// Where clients keep content.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_sim::net::{Access, Fidelity, Logged, Skew};
@@ -44,6 +45,7 @@ fn plan() -> Plan {
         curves: Vec::new(),
         content_len: 2_000_000,
         piece_len: 64 << 10,
+        format: Format::V1,
         hosts,
         degree: 8,
         faults: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_sim::actors::Lie;
@@ -50,6 +51,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         curves: Vec::new(),
         content_len: 4 << 20,
         piece_len: 64 << 10,
+        format: Format::V1,
         hosts,
         degree: 20,
         faults: Vec::new(),

@@ -237,6 +237,9 @@ pub enum JobErrorKind {
     /// It was cancelled before it was done.
     #[error("cancelled")]
     Cancelled,
+    /// No job's: a torrent says two things of the same bytes.
+    #[error("the torrent contradicts itself")]
+    Contradiction,
     /// Something else, such as a broken disk.
     #[error("input/output error")]
     Io,

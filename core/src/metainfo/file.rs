@@ -11,6 +11,7 @@ use super::merkle::{self, Hash};
 use super::sources::{self, HostPort};
 use super::{Info, MetainfoError, TEXT_LEN_MAX};
 use crate::bencode::{Dict, Encoder, Limits, Mode, Tape, Value};
+use crate::ids::PieceIndex;
 use crate::time::UnixTime;
 
 /// A judged torrent file. What is not covered by the hash may be changed freely.
@@ -88,6 +89,26 @@ impl Metainfo {
         self.layers.get(root)
     }
 
+    /// The root over a piece in the tree of its v2 file, as far as the file's piece layer is in here.
+    pub fn piece_root(&self, piece: PieceIndex) -> Option<&Hash> {
+        let layout = self.info.layout();
+        let place = layout.tree_place(piece)?;
+        let root = layout.file(place.file)?.pieces_root()?;
+        if place.level == place.height && place.index == 0 {
+            return Some(root);
+        }
+        self.layers.get(root)?.as_chunks::<32>().0.get(place.index as usize)
+    }
+
+    /// Puts in the hashes of the pieces of a v2 file, 32 bytes each. Refused unless they are those
+    /// of a file in here.
+    pub fn add_piece_layer(&mut self, root: Hash, layer: Bytes) -> Result<(), MetainfoError> {
+        let layer =
+            judge_layer(&root, &layer, &wanted_layers(&self.info), &self.info).map(|()| layer)?;
+        self.layers.insert(root, layer);
+        Ok(())
+    }
+
     /// The v2 files whose piece layer is not in here, and must come from peers.
     pub fn files_without_layer(&self) -> impl Iterator<Item = File<'_>> {
         let piece_len = u64::from(self.info.layout().piece_len());
@@ -158,37 +179,48 @@ fn text(top: Dict<'_>, key: &str) -> Option<String> {
     Some(text[..text.floor_char_boundary(TEXT_LEN_MAX)].to_string())
 }
 
+/// The files that have a layer: their roots, and how many pieces each has.
+fn wanted_layers(info: &Info) -> BTreeMap<Hash, u64> {
+    let piece_len = u64::from(info.layout().piece_len());
+    let files = info.layout().files().filter(|file| file.len() > piece_len);
+    files.filter_map(|file| Some((*file.pieces_root()?, file.len().div_ceil(piece_len)))).collect()
+}
+
+fn judge_layer(
+    root: &Hash,
+    layer: &[u8],
+    wanted: &BTreeMap<Hash, u64>,
+    info: &Info,
+) -> Result<(), MetainfoError> {
+    let field = "piece layers";
+    let invalid = |problem| MetainfoError::Invalid { field, problem };
+    let (hashes, rest) = layer.as_chunks::<32>();
+    let pieces = *wanted.get(root).ok_or_else(|| invalid("there is a layer for no file"))?;
+    if !rest.is_empty() || hashes.len() as u64 != pieces {
+        return Err(MetainfoError::value(
+            field,
+            "32 bytes for each piece of the file",
+            layer.len(),
+        ));
+    }
+    if merkle::root(hashes, merkle::piece_level(info.layout().piece_len())) != *root {
+        return Err(invalid("hashes do not add up to the root of the file"));
+    }
+    Ok(())
+}
+
 /// The layers that are there, each checked against its root.
 fn piece_layers(layers: Value<'_>, info: &Info) -> Result<BTreeMap<Hash, Bytes>, MetainfoError> {
     let field = "piece layers";
-    let invalid = |problem| MetainfoError::Invalid { field, problem };
     let dict = layers.as_dict().ok_or(MetainfoError::Kind { field, expected: "a dictionary" })?;
-    let piece_len = info.layout().piece_len();
-    let mut wanted = BTreeMap::new();
-    for file in info.layout().files().filter(|file| file.len() > u64::from(piece_len)) {
-        if let Some(root) = file.pieces_root() {
-            wanted.insert(*root, file.len().div_ceil(u64::from(piece_len)));
-        }
-    }
-    let level = merkle::piece_level(piece_len);
+    let wanted = wanted_layers(info);
     let mut judged = BTreeMap::new();
     for (root, layer) in dict {
         let root = <&Hash>::try_from(root)
             .map_err(|_| MetainfoError::value(field, "under keys of 32 bytes", root.len()))?;
         let layer =
             layer.as_bytes().ok_or(MetainfoError::Kind { field, expected: "made of strings" })?;
-        let (hashes, rest) = layer.as_chunks::<32>();
-        let pieces = *wanted.get(root).ok_or_else(|| invalid("there is a layer for no file"))?;
-        if !rest.is_empty() || hashes.len() as u64 != pieces {
-            return Err(MetainfoError::value(
-                field,
-                "32 bytes for each piece of the file",
-                layer.len(),
-            ));
-        }
-        if merkle::root(hashes, level) != *root {
-            return Err(invalid("hashes do not add up to the root of the file"));
-        }
+        judge_layer(root, layer, &wanted, info)?;
         judged.insert(*root, Bytes::copy_from_slice(layer));
     }
     Ok(judged)

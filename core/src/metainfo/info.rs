@@ -15,11 +15,13 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use super::create::Format;
 use super::layout::{Attributes, Layout, LayoutBuilder};
 use super::merkle::{BLOCK_LEN, Hash};
 use super::path::{DEPTH_MAX, Taken, sanitise};
 use super::{FILES_MAX, MetainfoError, PIECE_LEN_MAX, PIECES_MAX, SPACE_LEN_MAX, links};
 use crate::bencode::{self, Dict, Limits, Mode, Tape, Value};
+use crate::hash::HashState;
 use crate::ids::{InfoHash, InfoHashV2, PieceIndex};
 
 type Result<T> = core::result::Result<T, MetainfoError>;
@@ -171,6 +173,18 @@ impl Info {
     pub fn piece_hash(&self, piece: PieceIndex) -> Option<&[u8; 20]> {
         let start = piece.0 as usize * 20;
         self.piece_hashes.get(start..)?.first_chunk()
+    }
+
+    /// The hash of a piece before its first byte: SHA-1, the tree, or both, as the torrent has it.
+    /// What it is to be taken over is the piece without the padding that it ends with
+    /// ([`Layout::piece_content_len`]).
+    pub fn hash_state(&self, piece: PieceIndex) -> HashState {
+        self.layout.hash_state(piece, self.hash_v1.is_some(), self.hash_v2.is_some())
+    }
+
+    /// The 20 bytes by which swarms know its v2 half, if it has one: the beginning of the v2 hash.
+    pub fn swarm_hash_v2(&self) -> Option<InfoHash> {
+        self.hash_v2.map(truncated)
     }
 
     /// Whether only its trackers may be asked for peers (BEP 27).
@@ -460,17 +474,21 @@ fn place(
     Ok(builder)
 }
 
-/// The layout that a v1 torrent would have: of files in a folder, or of one file of this length.
-/// Padding and links cannot be made this way.
-pub(super) fn v1_layout(
+/// The layout that a new torrent would have: of files in a folder, or of one file of this length;
+/// with padding where the format wants it. Links cannot be made this way.
+pub(super) fn new_layout(
     name: &str,
     piece_len: u32,
     folder: Option<&[(Vec<String>, u64)]>,
     len: u64,
+    format: Format,
 ) -> Result<Layout> {
+    let field = "info.piece length";
     if piece_len == 0 || piece_len > PIECE_LEN_MAX {
-        let is = i64::from(piece_len);
-        return Err(value("info.piece length", "between 1 and 536854528", is));
+        return Err(value(field, "between 1 and 536854528", i64::from(piece_len)));
+    }
+    if format != Format::V1 && !(piece_len.is_power_of_two() && piece_len >= BLOCK_LEN) {
+        return Err(value(field, "a power of two of at least 16384", i64::from(piece_len)));
     }
     let files: Vec<_> = match folder {
         None => Vec::from([RawFile::plain(SmallVec::from_slice(&[name.as_bytes()]), len)]),
@@ -484,14 +502,38 @@ pub(super) fn v1_layout(
     if deepest.is_some_and(|depth| depth > DEPTH_MAX) {
         return Err(MetainfoError::TooMany { field: "info.files.path", max: DEPTH_MAX as u64 });
     }
+    let files = if format == Format::Hybrid { padded(files, piece_len) } else { files };
     if files.len() > FILES_MAX {
         return Err(MetainfoError::TooMany { field: "info.files", max: FILES_MAX as u64 });
     }
-    let single = folder.is_none();
-    let builder = place_v1(&files, piece_len, single)?;
+    let single = match format {
+        Format::V1 | Format::Hybrid => folder.is_none(),
+        Format::V2 => matches!(&files[..], [only] if only.path[..] == [name.as_bytes()]),
+    };
+    let builder = match format {
+        Format::V1 | Format::Hybrid => place_v1(&files, piece_len, single)?,
+        Format::V2 => place_v2(&files, piece_len)?,
+    };
     let safe_name = sanitise(name.as_bytes()).unwrap_or_default();
     let paths = safe_paths(&files, &safe_name, single)?;
     Ok(builder.finish(&paths, core::iter::empty(), single).expect("names are in memory"))
+}
+
+/// The same files with padding behind each but the last, so that every one begins a piece.
+fn padded(files: Vec<RawFile<'_>>, piece_len: u32) -> Vec<RawFile<'_>> {
+    let last = files.len() - 1;
+    let mut padded = Vec::with_capacity(2 * files.len());
+    for (at, file) in files.into_iter().enumerate() {
+        // Files before this one end where a piece does.
+        let over = file.len % u64::from(piece_len);
+        padded.push(file);
+        if over > 0 && at < last {
+            let mut pad = RawFile::plain(SmallVec::new(), u64::from(piece_len) - over);
+            pad.attributes.pad = true;
+            padded.push(pad);
+        }
+    }
+    padded
 }
 
 /// A path for each file that is safe and, padding aside, nobody else's.

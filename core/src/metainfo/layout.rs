@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::merkle::Hash;
+use super::merkle::{self, Hash};
+use crate::hash::{HashAlgorithm, HashState, Stream, Tree};
 use crate::ids::PieceIndex;
 
 const NOTHING: u32 = u32::MAX;
@@ -69,6 +70,19 @@ pub struct FileSlice {
     pub offset: u64,
     /// How many bytes; never zero.
     pub len: u64,
+}
+
+/// Where a piece lies in a merkle tree; see [`Layout::tree_place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreePlace {
+    /// Index of the file whose tree it is.
+    pub file: usize,
+    /// The piece, counted from the beginning of the file.
+    pub index: u32,
+    /// How far above the leaves the node over the piece stands.
+    pub level: u32,
+    /// How far above the leaves the root of the file stands: as far, if it is one piece.
+    pub height: u32,
 }
 
 /// One file of a [`Layout`]: a view.
@@ -133,6 +147,60 @@ impl Layout {
             self.space_len()
         };
         end.saturating_sub(start).min(u64::from(self.piece_len)) as u32
+    }
+
+    /// Bytes of this piece without the padding that it ends with (BEP 47). A piece that is nothing
+    /// but padding counts whole.
+    pub fn piece_content_len(&self, piece: PieceIndex) -> u32 {
+        let size = self.piece_size(piece);
+        let start = u64::from(piece.0) * u64::from(self.piece_len);
+        let before = self.entries.partition_point(|entry| entry.offset < start + u64::from(size));
+        let content = |entry: &&Entry| entry.len > 0 && !entry.attributes.pad;
+        let last = self.entries[..before].iter().rev().find(content);
+        let end = last.map_or(0, |entry| entry.offset + entry.len);
+        if end > start { (end - start).min(u64::from(size)) as u32 } else { size }
+    }
+
+    /// Where this piece lies in the tree of its file (BEP 52): the file, the number of the piece
+    /// in it, and how far above the leaves the root over the piece stands. None beyond the end. Of
+    /// the layout of a v2 or hybrid torrent.
+    pub fn tree_place(&self, piece: PieceIndex) -> Option<TreePlace> {
+        let start = u64::from(piece.0) * u64::from(self.piece_len);
+        let file = self.first_ending_after(start);
+        let entry = self.entries.get(file).filter(|entry| entry.offset <= start)?;
+        let index = ((start - entry.offset) / u64::from(self.piece_len)) as u32;
+        let height = merkle::height(entry.len);
+        let level = height.min(merkle::piece_level(self.piece_len));
+        Some(TreePlace { file, index, level, height })
+    }
+
+    /// The hash of a piece before its first byte, for v1, v2 or both.
+    pub(super) fn hash_state(&self, piece: PieceIndex, v1: bool, v2: bool) -> HashState {
+        let padding = || self.piece_size(piece) - self.piece_content_len(piece);
+        let stream = || Stream::new(HashAlgorithm::Sha1).padded(padding());
+        let level = || self.tree_place(piece).map_or(0, |place| place.level);
+        match (v1, v2) {
+            (_, false) => stream().into(),
+            (false, true) => HashState::Tree(Tree::new(level()).into()),
+            (true, true) => HashState::Both((stream(), Tree::new(level())).into()),
+        }
+    }
+
+    /// Pieces that end before [`piece_len`](Self::piece_len) does, with how much of them is content:
+    /// the last one of each file of a v2 torrent, and pieces that end in padding. Ascending; a piece
+    /// that is nothing but padding is not among them, nor the last one for being the last.
+    pub fn short_pieces(&self) -> impl Iterator<Item = (PieceIndex, u32)> + '_ {
+        let piece_len = u64::from(self.piece_len);
+        let contents = self.entries.iter().filter(|entry| entry.len > 0 && !entry.attributes.pad);
+        let mut nexts = contents.clone().skip(1);
+        contents.filter_map(move |entry| {
+            let next = nexts.next().map_or(u64::MAX, |next| next.offset);
+            let end = entry.offset + entry.len;
+            let short = (end % piece_len) as u32;
+            let piece_end = end.next_multiple_of(piece_len).min(self.space_len());
+            let is_short = end < piece_end && next >= piece_end;
+            is_short.then(|| (PieceIndex((end / piece_len) as u32), short))
+        })
     }
 
     /// Which parts of which files hold the bytes `offset..offset + len`, in order. Parts that are
@@ -386,6 +454,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn short_pieces_end_where_their_content_does(
+            files in prop::collection::vec((0_u64..20, any::<bool>()), 1..10),
+            piece_len in 1_u32..20,
+            aligned: bool,
+        ) {
+            let mut builder = LayoutBuilder::new(piece_len, aligned, files.len());
+            let mut bytes = Vec::new();
+            for (len, pad) in &files {
+                let attributes = Attributes { pad: *pad, ..Attributes::default() };
+                builder.push(*len, attributes, None, u64::MAX).expect("small");
+                if aligned && *len > 0 {
+                    bytes.resize(bytes.len().next_multiple_of(piece_len as usize), false);
+                }
+                bytes.extend((0..*len).map(|_| !pad));
+            }
+            let paths: Vec<_> = (0..files.len()).map(|n| std::format!("t/{n}")).collect();
+            let layout = builder.finish(&paths, core::iter::empty(), false).expect("short");
+            let pieces = bytes.chunks(piece_len as usize).enumerate();
+            let expected: Vec<_> = pieces
+                .filter_map(|(piece, bytes)| {
+                    let len = bytes.iter().rposition(|content| *content)? + 1;
+                    (len < bytes.len()).then_some((PieceIndex(piece as u32), len as u32))
+                })
+                .collect();
+            prop_assert_eq!(layout.short_pieces().collect::<Vec<_>>(), expected);
+        }
+
         #[test]
         fn mapping_agrees_with_a_map_of_every_byte(
             lens in prop::collection::vec(0_u64..20, 1..10),

@@ -53,6 +53,39 @@ pub const fn piece_level(piece_len: u32) -> u32 {
     piece_len.trailing_zeros() - BLOCK_LEN.trailing_zeros()
 }
 
+/// How far the root of a file of `len` bytes stands above its leaves.
+pub const fn height(len: u64) -> u32 {
+    len.div_ceil(BLOCK_LEN as u64).next_power_of_two().trailing_zeros()
+}
+
+/// The node that stands `above` the row `nodes`, whose own level is `level`, and is the `at`-th of
+/// its layer. What is missing of the row is padding.
+pub fn node(nodes: &[Hash], level: u32, above: u32, at: u64) -> Hash {
+    let len = nodes.len() as u64;
+    let (start, end) = ((at << above).min(len), ((at + 1) << above).min(len));
+    let below = &nodes[start as usize..end as usize];
+    if below.is_empty() {
+        return pad(level + above);
+    }
+    let reached = below.len().next_power_of_two().trailing_zeros();
+    let mut padding = pad(level + reached);
+    (reached..above).fold(root(below, level), |node, _| {
+        let node = parent(&node, &padding);
+        padding = parent(&padding, &padding);
+        node
+    })
+}
+
+/// The root that a node leads to, which is the `at`-th of its layer, with the uncles on the way
+/// up.
+pub fn climb(node: Hash, mut at: u64, uncles: &[Hash]) -> Hash {
+    uncles.iter().fold(node, |node, uncle| {
+        let is_left = at.is_multiple_of(2);
+        at /= 2;
+        if is_left { parent(&node, uncle) } else { parent(uncle, &node) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +119,35 @@ mod tests {
             prop_assert_eq!(root(&layer, levels), obvious_root(&padded));
             prop_assert_eq!(root(&leaves, 0), obvious_root(&leaves));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn every_node_leads_to_the_root_by_its_uncles(
+            count in 1_usize..70,
+            level in 0_u32..3,
+            above in 0_u32..7,
+            at in 0_u64..70,
+        ) {
+            let row: Vec<Hash> = (0..count).map(|n| leaf(&[n as u8])).collect();
+            let height = count.next_power_of_two().trailing_zeros();
+            let above = above.min(height);
+            let at = at % (1 << (height - above));
+            let uncles: Vec<Hash> =
+                (above..height).map(|up| node(&row, level, up, (at >> (up - above)) ^ 1)).collect();
+            let start = node(&row, level, above, at);
+            prop_assert_eq!(climb(start, at, &uncles), root(&row, level));
+            if above < height {
+                prop_assert_ne!(climb(leaf(b"another"), at, &uncles), root(&row, level));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_is_as_high_as_its_blocks_need() {
+        let block = u64::from(BLOCK_LEN);
+        let heights = [1, block, block + 1, 4 * block, 5 * block].map(height);
+        assert_eq!(heights, [0, 0, 1, 2, 3]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod vectors;
 pub use error::MetainfoError;
 pub use file::Metainfo;
 pub use info::Info;
-pub use layout::{Attributes, File, FileSlice, FileSlices, Layout};
+pub use layout::{Attributes, File, FileSlice, FileSlices, Layout, TreePlace};
 pub use magnet::Magnet;
 pub use sources::HostPort;
 

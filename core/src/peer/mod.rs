@@ -210,6 +210,11 @@ impl Coarse {
 pub(crate) const REQUEST_QUEUE_DEFAULT: u32 = 250;
 
 impl Peer {
+    /// Whether the connection is one of the v2 swarm: by its handshake, or upgraded (BEP 52).
+    pub(crate) const fn speaks_v2(&self) -> bool {
+        self.reserved.v2_upgrade()
+    }
+
     pub(crate) fn new(now: Instant, address: SocketAddr, torrent: Option<TorrentId>) -> Self {
         Self {
             address,

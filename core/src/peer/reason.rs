@@ -87,6 +87,15 @@ pub enum Misbehaviour {
     /// It asked for the torrent many times over.
     #[error("asked for the same data again and again")]
     EndlessRequests,
+    /// It asked again and again for hashes that no tree of the torrent has.
+    #[error("asked for hashes that do not exist")]
+    BadHashRequest,
+    /// It sent hashes that it was not asked for.
+    #[error("sent hashes that nobody asked for")]
+    UnrequestedHashes,
+    /// It sent hashes that do not lead to the root of their file.
+    #[error("sent hashes that are not those of the torrent")]
+    WrongHashes,
     /// It claims to have pieces, and refused every block that it was asked for.
     #[error("refused what it claims to have")]
     EndlessRefusals,

@@ -90,6 +90,8 @@ pub(crate) enum JobOwner {
     Hash { torrent: TorrentId, piece: PieceIndex, len: usize },
     /// A block of a wrong piece is hashed, to find who sent it.
     Blame { torrent: TorrentId, piece: PieceIndex, block: u32 },
+    /// A leaf of a tree is hashed for an answer.
+    Leaf { torrent: TorrentId, number: u32, leaf: u32 },
     /// Blocks for a peer.
     Read { torrent: TorrentId, stream: StreamId, run: Run },
     /// What resume data claims is made durable.

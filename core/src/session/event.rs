@@ -259,12 +259,10 @@ pub enum Event {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddError {
-    /// It is there already.
+    /// It is there already, by this hash: the v1 hash, or the first 20 bytes of the v2 hash. A hybrid
+    /// torrent is there by both.
     #[error("torrent {0} is already there")]
     Duplicate(InfoHash),
-    /// It has no v1 half, which is all that is spoken yet.
-    #[error("this torrent is v2 only, which is not supported yet")]
-    Unsupported,
     /// It does not stand up to judgement.
     #[error("{0}")]
     Metainfo(MetainfoError),

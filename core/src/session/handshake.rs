@@ -28,11 +28,14 @@ impl Session {
         }
         greeting.layer = Layer::Clear;
         greeting.answered = true;
-        if !greeting.encrypt {
-            self.send_handshake(id, torrent);
+        let encrypt = greeting.encrypt;
+        let torrent = torrent.and_then(|torrent| self.torrents.get(torrent));
+        let Some(torrent) = torrent else { return };
+        let handshake = self.handshake(torrent, torrent.hash);
+        if !encrypt {
+            self.send_handshake(id, &handshake);
             return;
         }
-        let Some(handshake) = self.handshake(torrent) else { return };
         let offer = self.cx.config.encryption.offers();
         let (hash, hello) = (handshake.info_hash, handshake.encode());
         let mut first = Vec::new();
@@ -43,15 +46,12 @@ impl Session {
         self.streams.send(id, first.into(), &mut self.cx.out);
     }
 
-    /// What we say to peers of a torrent.
-    fn handshake(&self, torrent: Option<TorrentId>) -> Option<Handshake> {
-        let torrent = self.torrents.get(torrent?)?;
-        let (info_hash, peer_id) = (torrent.hash, self.cx.peer_id);
-        Some(Handshake { reserved: Torrent::reserved(), info_hash, peer_id })
+    /// What we say to peers of a torrent, by that one of its hashes.
+    fn handshake(&self, torrent: &Torrent, info_hash: InfoHash) -> Handshake {
+        Handshake { reserved: torrent.reserved(info_hash), info_hash, peer_id: self.cx.peer_id }
     }
 
-    fn send_handshake(&mut self, id: StreamId, torrent: Option<TorrentId>) {
-        let Some(handshake) = self.handshake(torrent) else { return };
+    fn send_handshake(&mut self, id: StreamId, handshake: &Handshake) {
         let bytes = Bytes::copy_from_slice(&handshake.encode());
         self.streams.send(id, bytes, &mut self.cx.out);
     }
@@ -69,14 +69,17 @@ impl Session {
         let Some(greeting) = greeting else { return Ok(None) };
         let handshake = greeting.parser.push(&mut bytes)?;
         if !greeting.answered
-            && let Some((_, hash)) = greeting.parser.swarm()
+            && let Some((theirs, hash)) = greeting.parser.swarm()
         {
             greeting.answered = true;
             if greeting.agreed.is_some_and(|agreed| agreed != hash) {
                 return Err(Misbehaviour::WrongInfoHash.into());
             }
             let torrent = self.admit(id, hash)?;
-            self.send_handshake(id, Some(torrent));
+            if let Some(torrent) = self.torrents.get(torrent) {
+                let handshake = self.handshake(torrent, torrent.answer_as(hash, theirs));
+                self.send_handshake(id, &handshake);
+            }
         }
         let Some(handshake) = handshake else { return Ok(None) };
         Ok(self.on_shaken(id, &handshake)?.then_some(bytes))
@@ -182,7 +185,7 @@ impl Session {
         let (outgoing, address, torrent) = (peer.outgoing, peer.address, peer.torrent);
         let torrent = torrent.and_then(|torrent| self.torrents.get_mut(torrent));
         let Some(torrent) = torrent else { return Err(LocalReason::TorrentStopped.into()) };
-        if handshake.info_hash != torrent.hash {
+        if !torrent.goes_by(handshake.info_hash) {
             return Err(Misbehaviour::WrongInfoHash.into());
         }
         if handshake.peer_id == self.cx.peer_id {
@@ -196,7 +199,12 @@ impl Session {
             }
             return Err(Refusal::SelfConnection.into());
         }
-        let reserved = handshake.reserved.common(Torrent::reserved());
+        let agreed = if outgoing {
+            handshake.info_hash
+        } else {
+            torrent.answer_as(handshake.info_hash, handshake.reserved)
+        };
+        let reserved = torrent.agree(agreed, handshake.reserved);
         let twin = torrent.peers.iter().copied().find(|other| {
             let other_peer = self.streams.peer(*other);
             *other != id

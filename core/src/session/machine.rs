@@ -245,6 +245,13 @@ impl Session {
                     t.on_blame_hash(piece, block, digest, streams, cx)
                 });
             }
+            JobOwner::Leaf { torrent, number, leaf } => {
+                let digest = digest_of(&result);
+                self.with_torrent(torrent, |t, streams, cx| {
+                    t.on_leaf(number, leaf, digest, streams, cx);
+                    Upward::Nothing
+                });
+            }
             JobOwner::Read { torrent, stream, run } => {
                 let data = match result {
                     Ok(JobOutput::Read(data)) => Some(data),

@@ -114,12 +114,11 @@ impl Session {
             return Err(AddError::ShuttingDown);
         }
         let info = add.metainfo.0.info();
-        if info.info_hash().is_none() {
-            return Err(AddError::Unsupported);
-        }
         let hash = info.swarm_hash();
-        if self.by_hash.contains_key(&hash) {
-            return Err(AddError::Duplicate(hash));
+        // Both halves of a hybrid torrent are the same one.
+        let hashes = [Some(hash), info.swarm_hash_v2()];
+        if let Some(there) = hashes.iter().flatten().find(|hash| self.by_hash.contains_key(*hash)) {
+            return Err(AddError::Duplicate(*there));
         }
         let layout = info.layout();
         let resume = add.resume.as_ref().and_then(|bytes| {
@@ -130,8 +129,10 @@ impl Session {
         let paused = add.paused;
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
-        self.by_hash.insert(hash, id);
-        self.by_mark.insert(mse::torrent_mark(&hash), hash);
+        for hash in hashes.into_iter().flatten() {
+            self.by_hash.insert(hash, id);
+            self.by_mark.insert(mse::torrent_mark(&hash), hash);
+        }
         if !paused {
             self.resume(id);
         }
@@ -224,9 +225,11 @@ impl Session {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         if matches!(torrent.after_stop, AfterStop::Remove(_)) {
             torrent.forget(&mut self.cx);
-            let hash = torrent.hash;
-            self.by_hash.remove(&hash);
-            self.by_mark.remove(&mse::torrent_mark(&hash));
+            let hash_v2 = torrent.metainfo.info().swarm_hash_v2();
+            for hash in [Some(torrent.hash), hash_v2].into_iter().flatten() {
+                self.by_hash.remove(&hash);
+                self.by_mark.remove(&mse::torrent_mark(&hash));
+            }
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
         } else {

@@ -4,6 +4,8 @@
 //! makes them all suspects: each block is hashed as it was sent, the piece is fetched again, by
 //! peers that fetch it whole, and when it is right, its blocks are hashed once more. Who sent
 //! other bytes than those is convicted, everybody else is clear. An honest peer is never banned.
+//!
+//! In a v2 torrent the hashes of the right blocks can be had before: anybody can prove them.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
@@ -12,6 +14,7 @@ use core::net::IpAddr;
 
 use crate::hash::Digest;
 use crate::ids::PieceIndex;
+use crate::metainfo::merkle::Hash;
 
 /// Pieces about which somebody is suspected; beyond that the piece is only fetched again.
 pub(crate) const CASES_MAX: usize = 256;
@@ -23,6 +26,8 @@ struct Case {
     rounds: Vec<Vec<Option<Sent>>>,
     /// The hashes of the right blocks, once they are being taken.
     right: Option<Vec<Option<Digest>>>,
+    /// The hashes of the right blocks, as somebody proved them before there was a right piece.
+    leaves: Option<Vec<Option<Digest>>>,
     /// Hashes that are being taken.
     waiting: u32,
 }
@@ -70,6 +75,7 @@ impl Blame {
         let case = self.cases.entry(piece.0).or_insert_with(|| Case {
             rounds: Vec::new(),
             right: None,
+            leaves: None,
             waiting: 0,
         });
         if case.rounds.len() >= ROUNDS_MAX {
@@ -109,14 +115,32 @@ impl Blame {
         if case.waiting > 0 {
             return Finding::Nothing;
         }
-        if case.right.is_none() {
-            return Finding::FetchAgain;
+        match case.right.take().or_else(|| case.leaves.take()) {
+            Some(right) => self.convict(piece, &right),
+            None => Finding::FetchAgain,
         }
-        let case = self.cases.remove(&piece.0).expect("looked up above");
-        let right = case.right.unwrap_or_default();
+    }
+
+    /// What the blocks of a wrong piece should have been is proven (BEP 52).
+    pub(crate) fn leaves(&mut self, piece: PieceIndex, leaves: &[Hash]) -> Finding {
+        let Some(case) = self.cases.get_mut(&piece.0) else { return Finding::Nothing };
+        if case.right.is_some() {
+            return Finding::Nothing;
+        }
+        let right: Vec<_> = leaves.iter().map(|leaf| Some(Digest::Sha256(*leaf))).collect();
+        if case.waiting > 0 {
+            case.leaves = Some(right);
+            return Finding::Nothing;
+        }
+        self.convict(piece, &right)
+    }
+
+    /// Closes a case: whoever sent other blocks than these.
+    fn convict(&mut self, piece: PieceIndex, right: &[Option<Digest>]) -> Finding {
+        let Some(case) = self.cases.remove(&piece.0) else { return Finding::Nothing };
         let mut convicted = BTreeSet::new();
         for round in &case.rounds {
-            for (sent, right) in round.iter().zip(&right) {
+            for (sent, right) in round.iter().zip(right) {
                 if let (Some((ip, Some(sent))), Some(right)) = (sent, right)
                     && sent != right
                 {
@@ -194,6 +218,32 @@ mod tests {
         blame.hashed(PIECE, 1, Some(digest(1)));
         assert_eq!(blame.hashed(PIECE, 2, Some(digest(2))), Finding::Convicted(vec![ip(2)]));
         assert!(!blame.is_suspect(ip(1)) && !blame.is_busy());
+    }
+
+    #[test]
+    fn proven_leaves_convict_before_or_after_what_was_sent_is_hashed() {
+        let sha256 = |content: u8| {
+            let mut state = HashState::new(HashAlgorithm::Sha256);
+            state.update(&[content]);
+            state.finish()
+        };
+        let leaves: Vec<Hash> = (0..4).map(|n| *sha256(n).sha256().expect("taken")).collect();
+        let senders = [Some(ip(1)), Some(ip(2)), Some(ip(1))];
+        for early in [true, false] {
+            let mut blame = Blame::default();
+            blame.wrong(PIECE, &senders);
+            if early {
+                assert_eq!(blame.leaves(PIECE, &leaves), Finding::Nothing);
+            }
+            blame.hashed(PIECE, 0, Some(sha256(0)));
+            blame.hashed(PIECE, 1, Some(sha256(77)));
+            let last = blame.hashed(PIECE, 2, Some(sha256(2)));
+            let found = if early { last } else { blame.leaves(PIECE, &leaves) };
+            assert_eq!(found, Finding::Convicted(vec![ip(2)]));
+            assert!(!blame.is_suspect(ip(1)) && !blame.is_busy());
+            assert_eq!(blame.right(PIECE, 3), Finding::Nothing);
+            assert_eq!(blame.leaves(PIECE, &leaves), Finding::Nothing);
+        }
     }
 
     #[test]

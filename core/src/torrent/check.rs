@@ -5,7 +5,10 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use super::content::Whose;
 use super::picker::BlockId;
+use super::pieces::contradiction;
+use super::trees::Verdict;
 use super::{AfterStop, Phase, Torrent, Upward};
 use crate::hash::{Digest, HashAlgorithm, HashState};
 use crate::ids::PieceIndex;
@@ -93,7 +96,7 @@ impl Torrent {
                 (true, true, true) => self.picker.set_have(piece),
                 (true, false, _) | (_, _, false) => {}
                 (false, _, true) => {
-                    check.total += u64::from(layout.piece_size(piece));
+                    check.total += u64::from(self.picker.layout().piece_len(piece));
                     check.queue.push(piece);
                 }
             }
@@ -119,7 +122,7 @@ impl Torrent {
             let offset = u64::from(piece.0) * u64::from(self.metainfo.info().layout().piece_len());
             let job = Job::Hash {
                 torrent: self.id,
-                state: HashState::new(HashAlgorithm::Sha1).into(),
+                state: self.metainfo.info().hash_state(piece).into(),
                 source: HashSource::Stored { offset, len },
                 last: true,
             };
@@ -128,10 +131,16 @@ impl Torrent {
         }
         if check.in_flight == 0 {
             let partial = core::mem::take(&mut check.partial);
+            for piece in self.judge_whole_files() {
+                self.picker.set_have(piece);
+                self.unsaved += 1;
+            }
             for block in partial {
                 if !self.picker.has(block.piece) && self.picker.layout().block_len(block) > 0 {
                     self.picker.restore(block);
-                    self.content.restore(self.id, self.picker.layout(), block, cx);
+                    let (layout, info) = (self.picker.layout(), self.metainfo.info());
+                    let whose = Whose { torrent: self.id, layout, info };
+                    self.content.restore(whose, block, cx);
                 }
             }
             self.run(cx);
@@ -150,9 +159,17 @@ impl Torrent {
         cx: &mut Cx,
     ) -> Upward {
         cx.stats.checked_bytes += u64::from(len);
-        if digest.is_some_and(|digest| self.is_right(piece, &digest)) {
-            self.picker.set_have(piece);
-            self.unsaved += 1;
+        match digest.map(|digest| (self.judge(piece, &digest), digest)) {
+            Some((Verdict::Right, digest)) => {
+                self.picker.set_have(piece);
+                self.unsaved += 1;
+                self.remember_root(piece, &digest);
+            }
+            Some((Verdict::Unknown, digest)) => self.remember_root(piece, &digest),
+            Some((Verdict::Contradiction, _)) => {
+                return self.fail(contradiction(piece), streams, cx);
+            }
+            Some((Verdict::Wrong, _)) | None => {}
         }
         if let Phase::Checking(check) = &mut self.phase {
             check.in_flight = check.in_flight.saturating_sub(len as usize);
@@ -167,9 +184,11 @@ impl Torrent {
         let layout = self.picker.layout();
         let id = BlockId { piece, block };
         let start = u64::from(piece.0) * u64::from(self.metainfo.info().layout().piece_len());
+        let leaf = self.trees.is_some();
+        let algorithm = if leaf { HashAlgorithm::Sha256 } else { HashAlgorithm::Sha1 };
         let job = Job::Hash {
             torrent: self.id,
-            state: HashState::new(HashAlgorithm::Sha1).into(),
+            state: HashState::new(algorithm).into(),
             source: HashSource::Stored {
                 offset: start + u64::from(id.begin()),
                 len: layout.block_len(id),

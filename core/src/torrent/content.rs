@@ -20,6 +20,7 @@ use crate::chunks::Chunks;
 use crate::hash::{Digest, HashAlgorithm, HashState};
 use crate::ids::{PieceIndex, TorrentId};
 use crate::machine::{HashSource, Job};
+use crate::metainfo::Info;
 use crate::session::cx::{Cx, JobOwner};
 use crate::torrent::picker::{BLOCK_LEN, BlockId, Layout};
 
@@ -76,6 +77,14 @@ enum Hash {
     Done(Digest),
 }
 
+/// Which torrent a block is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose<'a> {
+    pub(crate) torrent: TorrentId,
+    pub(crate) layout: &'a Layout,
+    pub(crate) info: &'a Info,
+}
+
 /// What became of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
@@ -89,15 +98,14 @@ impl Content {
     /// Takes a block in. `sender` is whom to blame if the piece turns out wrong.
     pub(crate) fn receive(
         &mut self,
-        torrent: TorrentId,
-        layout: &Layout,
+        Whose { torrent, layout, info }: Whose<'_>,
         id: BlockId,
         data: Chunks,
         sender: IpAddr,
         cx: &mut Cx,
     ) {
-        let blocks = layout.blocks(id.piece);
-        let buffer = self.pieces.entry(id.piece.0).or_insert_with(|| Buffer::new(blocks));
+        let new = || Buffer::new(layout.blocks(id.piece), info.hash_state(id.piece));
+        let buffer = self.pieces.entry(id.piece.0).or_insert_with(new);
         let Some(slot) = buffer.slots.get_mut(id.block as usize) else { return };
         if slot.stage != Stage::Missing {
             return;
@@ -112,13 +120,12 @@ impl Content {
     /// A block is on disk from an earlier run.
     pub(crate) fn restore(
         &mut self,
-        torrent: TorrentId,
-        layout: &Layout,
+        Whose { torrent, layout, info }: Whose<'_>,
         id: BlockId,
         cx: &mut Cx,
     ) {
-        let blocks = layout.blocks(id.piece);
-        let buffer = self.pieces.entry(id.piece.0).or_insert_with(|| Buffer::new(blocks));
+        let new = || Buffer::new(layout.blocks(id.piece), info.hash_state(id.piece));
+        let buffer = self.pieces.entry(id.piece.0).or_insert_with(new);
         let Some(slot) = buffer.slots.get_mut(id.block as usize) else { return };
         if slot.stage != Stage::Missing {
             return;
@@ -259,7 +266,7 @@ pub(crate) enum Hashed {
 }
 
 impl Buffer {
-    fn new(blocks: u32) -> Self {
+    fn new(blocks: u32, hash: HashState) -> Self {
         let mut slots = Vec::new();
         slots.resize_with(blocks as usize, Slot::default);
         Self {
@@ -269,7 +276,7 @@ impl Buffer {
             look_at: RUN_BLOCKS,
             writing: 0,
             written: 0,
-            hash: Hash::Idle(Box::new(HashState::new(HashAlgorithm::Sha1))),
+            hash: Hash::Idle(Box::new(hash)),
             hashed: 0,
             broken: false,
         }

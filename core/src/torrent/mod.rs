@@ -19,6 +19,7 @@ mod blame;
 mod check;
 pub mod choker;
 mod content;
+mod hashes;
 pub(crate) mod known;
 mod limits;
 pub mod picker;
@@ -33,6 +34,7 @@ mod slots;
 mod snapshot;
 mod suggest;
 mod transfer;
+mod trees;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -56,6 +58,7 @@ pub(crate) use self::share::ShareLimit;
 use self::share::ShareLimits;
 use self::slots::Chokers;
 use self::suggest::Suggestions;
+use self::trees::Trees;
 use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
 use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
 use crate::metainfo::Metainfo;
@@ -109,6 +112,8 @@ pub(crate) struct Torrent {
     pub(crate) filtered: bool,
     resume: Option<Resume>,
     content: Content,
+    /// Of a torrent that has a v2 half.
+    trees: Option<Box<Trees>>,
     blame: Blame,
     chokers: Chokers,
     suggestions: Suggestions,
@@ -207,6 +212,7 @@ impl Torrent {
         let layout = info.layout();
         let pieces =
             picker::Layout::new(layout.piece_count(), layout.piece_len(), layout.space_len())
+                .and_then(|pieces| pieces.with_short_pieces(layout.short_pieces()))
                 .expect("a judged torrent has a sound layout");
         let parse = |url: &str| TrackerUrl::parse(url).ok();
         let mut tiers: Vec<Vec<TrackerUrl>> =
@@ -245,6 +251,7 @@ impl Torrent {
             seed_only: add.seed_only,
             filtered: add.filtered,
             content: Content::default(),
+            trees: Trees::new(&add.metainfo.0, resume.as_ref().map_or(&[], |r| &r.layers)),
             blame: Blame::default(),
             chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
@@ -353,6 +360,9 @@ impl Torrent {
             if self.peers.last() == Some(&peer) {
                 self.peers.pop();
             }
+        }
+        if let Some(trees) = &mut self.trees {
+            trees.exchange.stop();
         }
         self.content.release(self.id, self.picker.layout(), cx);
         self.arm(cx);
@@ -644,6 +654,9 @@ impl Torrent {
         let unwelcome = peer.greeting().is_some_and(|greeting| greeting.is_unwelcome(&reason));
         let freed_slot = !peer.we_choke;
         self.suggestions.forget(id);
+        if let Some(trees) = &mut self.trees {
+            trees.exchange.forget(id);
+        }
         if self.peers.get(place) == Some(&id) {
             self.peers.swap_remove(place);
             if let Some(moved) = self.peers.get(place).and_then(|id| streams.peer_mut(*id)) {

@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 use super::Torrent;
 use super::blame::Finding;
 use super::content::{Hashed, Settled};
+use super::trees::Verdict;
 use super::{Phase, REFILL_AFTER, SAVE_EVERY_BYTES, Upward, picker};
 use crate::bitfield::Bitfield;
 use crate::hash::Digest;
 use crate::ids::{PieceIndex, StreamId};
 use crate::machine::{JobError, JobErrorKind};
+use crate::metainfo::merkle;
 use crate::peer::Refusal;
 use crate::session::Event;
 use crate::session::cx::Cx;
@@ -28,8 +30,8 @@ impl Torrent {
         let layout = self.picker.layout();
         let done = error.is_none();
         let settled = self.content.on_written(self.id, layout, first, blocks, done, cx);
-        self.after_content(settled, streams, cx);
-        match error {
+        let settled = self.after_content(settled, streams, cx);
+        match error.or_else(|| settled.err()) {
             Some(error) if error.kind == JobErrorKind::Full => {
                 self.on_full(error, cx);
                 self.advance_stop(cx)
@@ -56,23 +58,27 @@ impl Torrent {
             Err(error) => (None, Some(error)),
         };
         let settled = self.content.on_hashed(self.id, layout, piece, hashed, cx);
-        self.after_content(settled, streams, cx);
-        match error {
+        let settled = self.after_content(settled, streams, cx);
+        match error.or_else(|| settled.err()) {
             Some(error) => self.fail(error, streams, cx),
             None => self.advance_stop(cx),
         }
     }
 
-    fn after_content(&mut self, settled: Option<Settled>, streams: &mut Streams, cx: &mut Cx) {
-        if let Some(settled) = settled {
-            self.on_settled(settled, streams, cx);
-        }
+    fn after_content(
+        &mut self,
+        settled: Option<Settled>,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), JobError> {
+        let settled = settled.map_or(Ok(()), |settled| self.on_settled(settled, streams, cx));
         // Memory may have become free: whoever waited for it asks again soon.
         if self.starved {
             self.starved = false;
             self.rounds.refill = self.rounds.refill.min(cx.now() + crate::timers::GRANULE);
             self.arm(cx);
         }
+        settled
     }
 
     pub(super) fn pieces_here(&self) -> Bitfield {
@@ -85,23 +91,70 @@ impl Torrent {
         have
     }
 
-    /// Something became of a piece that was on its way to the disk.
-    fn on_settled(&mut self, settled: Settled, streams: &mut Streams, cx: &mut Cx) {
-        match settled {
+    /// Something became of a piece that was on its way to the disk. An error stops the torrent.
+    fn on_settled(
+        &mut self,
+        settled: Settled,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) -> Result<(), JobError> {
+        let (piece, digest) = match settled {
             Settled::Lost(piece) => {
-                self.content.forget(piece, cx);
-                self.picker.set_missing(piece);
+                self.lose(piece, cx);
+                return Ok(());
             }
-            Settled::Hashed(piece, digest) if self.is_right(piece, &digest) => {
+            Settled::Hashed(piece, digest) => (piece, digest),
+        };
+        match self.judge(piece, &digest) {
+            Verdict::Right => {
+                self.remember_root(piece, &digest);
                 self.on_verified(piece, streams, cx);
             }
-            Settled::Hashed(piece, _) => self.on_wrong(piece, streams, cx),
+            Verdict::Wrong => self.on_wrong(piece, streams, cx),
+            // Only what was on disk before its hash was known comes here.
+            Verdict::Unknown => self.lose(piece, cx),
+            Verdict::Contradiction => {
+                self.lose(piece, cx);
+                return Err(contradiction(piece));
+            }
+        }
+        Ok(())
+    }
+
+    /// The root of a piece is of use later if there is nothing yet to compare it with.
+    pub(super) fn remember_root(&mut self, piece: PieceIndex, digest: &Digest) {
+        let Some(trees) = &mut self.trees else { return };
+        if let Some(root) = digest.sha256()
+            && trees.expected(piece, &self.metainfo).is_none()
+        {
+            trees.remember(piece, *root);
         }
     }
 
-    pub(super) fn is_right(&self, piece: PieceIndex, digest: &Digest) -> bool {
-        let wanted = self.metainfo.info().piece_hash(piece);
-        wanted.is_some_and(|wanted| wanted[..] == *digest.as_bytes())
+    /// Files that are whole prove the layers that the torrent lacks; returns their pieces.
+    pub(super) fn judge_whole_files(&mut self) -> Vec<PieceIndex> {
+        let level = || merkle::piece_level(self.metainfo.info().layout().piece_len());
+        let Some(trees) = &mut self.trees else { return Vec::new() };
+        if trees.lacks_layers() { trees.judge_whole_files(level()) } else { Vec::new() }
+    }
+
+    fn lose(&mut self, piece: PieceIndex, cx: &mut Cx) {
+        self.content.forget(piece, cx);
+        self.picker.set_missing(piece);
+    }
+
+    /// What a hash says of a piece.
+    pub(super) fn judge(&self, piece: PieceIndex, digest: &Digest) -> Verdict {
+        let sha1 = self.metainfo.info().piece_hash(piece);
+        let root = self.trees.as_ref().and_then(|trees| trees.expected(piece, &self.metainfo));
+        let sha1 = sha1.map(|wanted| digest.sha1() == Some(wanted));
+        let root = root.map(|wanted| digest.sha256() == Some(wanted));
+        match (sha1, root) {
+            (None, None) => Verdict::Unknown,
+            (Some(sha1), Some(root)) if sha1 != root => Verdict::Contradiction,
+            (Some(true), _) | (None, Some(true)) => Verdict::Right,
+            (Some(false), _) | (None, Some(false)) => Verdict::Wrong,
+        }
     }
 
     fn on_verified(&mut self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
@@ -118,6 +171,9 @@ impl Torrent {
         }
         let blocks = self.picker.layout().blocks(piece);
         let finding = self.blame.right(piece, blocks);
+        if let Some(trees) = &mut self.trees {
+            trees.exchange.unwant_leaves(piece);
+        }
         self.on_finding(piece, finding, streams, cx);
         if matches!(self.phase, Phase::Running) {
             self.announce_have(piece, streams, cx);
@@ -148,6 +204,8 @@ impl Torrent {
 
     pub(super) fn on_finished(&mut self, streams: &mut Streams, cx: &mut Cx) {
         self.finished = true;
+        // Of a hybrid torrent, which its v1 half told right from wrong.
+        self.judge_whole_files();
         self.note_seeding(cx.now());
         if self.is_complete() {
             self.trackers.complete(cx.now());
@@ -179,6 +237,10 @@ impl Torrent {
         let senders = self.content.senders(piece);
         let finding = self.blame.wrong(piece, &senders);
         let again = !matches!(finding, Finding::HashBlocks(_));
+        if let Some(trees) = self.trees.as_mut().filter(|_| !again) {
+            trees.exchange.want_leaves(piece);
+            self.ask_hashes(streams, cx);
+        }
         self.on_finding(piece, finding, streams, cx);
         if again {
             self.fetch_again(piece, cx);
@@ -211,7 +273,7 @@ impl Torrent {
         self.advance_stop(cx)
     }
 
-    fn on_finding(
+    pub(super) fn on_finding(
         &mut self,
         piece: PieceIndex,
         finding: Finding,
@@ -235,7 +297,7 @@ impl Torrent {
 
     /// Tells everybody that we have a piece, and those who had nothing else that we are not
     /// interested any more.
-    fn announce_have(&self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
+    pub(super) fn announce_have(&self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
         let message = crate::wire::Message::Have(piece);
         for at in 0..self.peers.len() {
             let id = self.peers[at];
@@ -253,4 +315,10 @@ impl Torrent {
             }
         }
     }
+}
+
+/// Both halves of a hybrid torrent speak of this piece, and not of the same bytes.
+pub(super) fn contradiction(PieceIndex(piece): PieceIndex) -> JobError {
+    let detail = alloc::format!("the v1 and the v2 hash of piece {piece} are of different bytes");
+    JobError { kind: JobErrorKind::Contradiction, detail: detail.into() }
 }

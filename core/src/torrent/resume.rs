@@ -1,6 +1,6 @@
 //! Resume data: what was here when it was saved, and how to tell whether it still is.
 //!
-//! A bencoded dictionary (`v`, `info-hash`, `have`, `files`, `partial`, totals) followed by the
+//! A bencoded dictionary (`v`, `info-hash`, `have`, `files`, `partial`, `layers`, totals) followed by the
 //! SHA-1 of it. Length and time of change of each file are noted after everything claimed was made
 //! durable, so that a claim about a file that changed since is noticed and checked. Anything
 //! damaged, of another version, or of another torrent is refused whole.
@@ -8,11 +8,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::bencode::{Encoder, Limits, Mode, Tape, Value};
+use bytes::Bytes;
+
+use crate::bencode::{Dict, Encoder, Limits, Mode, Tape, Value};
 use crate::bitfield::Bitfield;
 use crate::hash;
 use crate::ids::{InfoHash, PieceIndex};
 use crate::machine::FileStat;
+use crate::metainfo::merkle::Hash;
 use crate::time::Duration;
 use crate::torrent::picker::BlockId;
 
@@ -41,6 +44,9 @@ pub struct Resume {
     /// How long it has served others since it had all that was wanted, over all runs; in whole
     /// seconds.
     pub seeded: Duration,
+    /// Piece layers (BEP 52) that the torrent file lacks and peers gave: the root of the file, and
+    /// the hashes of its pieces in a row. Whoever reads them proves them again.
+    pub layers: Vec<(Hash, Bytes)>,
 }
 
 /// Why resume data is of no use.
@@ -80,6 +86,13 @@ impl Resume {
         encoder.end();
         encoder.key("have").bytes(self.have.to_wire());
         encoder.key("info-hash").bytes(self.info_hash);
+        if !self.layers.is_empty() {
+            encoder.key("layers").begin_dict();
+            for (root, layer) in &self.layers {
+                encoder.key(root).bytes(layer);
+            }
+            encoder.end();
+        }
         encoder.key("partial").begin_list();
         for block in &self.partial {
             encoder.begin_list().uint(block.piece.0.into()).uint(block.block.into()).end();
@@ -128,8 +141,13 @@ impl Resume {
         let read_files: Option<Box<[_]>> = list("files")?.iter().map(read_file).collect();
         let read_files = read_files.filter(|read| read.len() == files);
         let partial: Option<Vec<_>> = list("partial")?.iter().map(read_block).collect();
+        let layers = match root.get("layers").map(Value::as_dict) {
+            None => Vec::new(),
+            Some(layers) => read_layers(layers).ok_or(ResumeError::Field("layers"))?,
+        };
         Ok(Self {
             info_hash,
+            layers,
             have: have.ok_or(ResumeError::Field("have"))?,
             files: read_files.ok_or(ResumeError::Field("files"))?,
             partial: partial.ok_or(ResumeError::Field("partial"))?,
@@ -164,6 +182,13 @@ fn read_file(value: Value<'_>) -> Option<Option<(u64, i64)>> {
     Some(Some((len.as_uint()?, fields.next()?.as_int()?)))
 }
 
+fn read_layers(layers: Option<Dict<'_>>) -> Option<Vec<(Hash, Bytes)>> {
+    let read = |(root, layer): (&[u8], Value<'_>)| {
+        Some((root.try_into().ok()?, Bytes::copy_from_slice(layer.as_bytes()?)))
+    };
+    layers?.iter().map(read).collect()
+}
+
 fn read_block(value: Value<'_>) -> Option<BlockId> {
     let mut fields = value.as_list()?.iter();
     let mut field = || u32::try_from(fields.next()?.as_uint()?).ok();
@@ -188,6 +213,7 @@ mod tests {
             uploaded: 2,
             completed: false,
             seeded: Duration::from_secs(90),
+            layers: vec![([1; 32], Bytes::from_static(&[2; 64]))],
         }
     }
 

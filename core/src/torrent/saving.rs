@@ -76,6 +76,7 @@ impl Torrent {
                     uploaded: self.uploaded,
                     completed: self.is_complete(),
                     seeded: self.seeded(cx.now()),
+                    layers: self.trees.iter().flat_map(|trees| trees.fetched()).collect(),
                 };
                 let data = resume.to_bytes().into();
                 self.resume = Some(resume);

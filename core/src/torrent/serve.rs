@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Phase, Torrent};
-use crate::ids::StreamId;
+use crate::ids::{PieceIndex, StreamId};
 use crate::machine::Job;
 use crate::peer::{
     Allowed, CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run,
@@ -50,7 +50,7 @@ impl Torrent {
         let end = request.begin.checked_add(request.length);
         if request.length == 0
             || request.length > REQUEST_LEN_MAX
-            || end.is_none_or(|end| end > piece_len)
+            || end.is_none_or(|end| end > piece_len && !self.is_padding(request.piece, end))
         {
             return Err(Misbehaviour::BadRequest.into());
         }
@@ -79,6 +79,11 @@ impl Torrent {
             }
         }
         Ok(())
+    }
+
+    /// Whether a piece reaches so far, with the padding that it ends with: a v1 peer may ask for it.
+    fn is_padding(&self, piece: PieceIndex, end: u32) -> bool {
+        end <= self.metainfo.info().layout().piece_size(piece)
     }
 
     /// A request for a piece that we do not have: told, counted, rejected where that can be said.

@@ -1,11 +1,13 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
+use super::content::Whose;
 use super::picker::{BlockId, PickOptions, Picker, Pieces, Received, Standing};
+use super::trees::Trees;
 use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
-use crate::ids::{PieceIndex, StreamId};
+use crate::ids::{InfoHash, PieceIndex, StreamId};
 use crate::mse::Method;
 use crate::peer::{
     ALLOWED_MAX, BORED_AGAIN, CloseReason, Have, LimitReached, Misbehaviour, NO_REQUEST_TIMEOUT,
@@ -156,6 +158,7 @@ impl Torrent {
             Message::Reject(_) if !fast => return Err(Misbehaviour::UnexpectedExtension.into()),
             Message::Suggest(piece) => self.on_suggest(id, piece, streams),
             Message::Reject(request) => self.on_reject(id, request, streams, cx)?,
+            Message::Hash(message) => self.on_hash_message(id, *message, streams, cx)?,
             Message::Extended { id: extension, payload } => {
                 self.on_extended(id, extension, &payload, streams, cx)?;
             }
@@ -298,6 +301,7 @@ impl Torrent {
             return Err(Refusal::BothComplete.into());
         }
         self.update_interest(id, streams, cx);
+        self.ask_hashes(streams, cx);
         self.fill(id, streams, cx);
         Ok(())
     }
@@ -404,6 +408,8 @@ impl Torrent {
             Some(only) => Pieces::Words(only.words()),
             None => peer.have.pieces(),
         };
+        let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
+        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
         let pieces = pieces.except(refused.as_deref().unwrap_or_default());
         let suggested = pipeline.suggested();
         self.picker.pick_suggested(id, pieces, suggested, room, &how, &mut picked);
@@ -448,6 +454,7 @@ impl Torrent {
     /// last.
     pub(super) fn refill(&mut self, streams: &mut Streams, cx: &mut Cx) {
         self.rounds.refill = cx.now() + REFILL_EVERY;
+        self.ask_hashes(streams, cx);
         if self.picker.is_finished() {
             return;
         }
@@ -516,7 +523,9 @@ impl Torrent {
                     }
                 }
                 let was_short = cx.memory.is_short();
-                self.content.receive(self.id, self.picker.layout(), block, data, sender, cx);
+                let (layout, info) = (self.picker.layout(), self.metainfo.info());
+                let whose = Whose { torrent: self.id, layout, info };
+                self.content.receive(whose, block, data, sender, cx);
                 if !was_short && cx.memory.is_short() {
                     self.content.release(self.id, self.picker.layout(), cx);
                 }
@@ -696,9 +705,52 @@ impl Torrent {
         Ok(())
     }
 
-    /// What we speak.
-    pub(crate) const fn reserved() -> Reserved {
-        Reserved::NONE.with_extension_protocol().with_fast()
+    /// Of what a peer has, what could be told right from wrong; none: all of it.
+    fn judgeable(&self, trees: &Trees, theirs: Pieces<'_>) -> Option<Bitfield> {
+        // A hybrid torrent has the hashes of its v1 half.
+        if self.metainfo.info().info_hash().is_some() {
+            return None;
+        }
+        let mut known = trees.verifiable()?.clone();
+        for piece in 0..known.len() {
+            if !theirs.contains(piece) {
+                known.clear(piece);
+            }
+        }
+        Some(known)
+    }
+
+    // Handshakes.
+
+    /// Whether that is one of its hashes.
+    pub(crate) fn goes_by(&self, hash: InfoHash) -> bool {
+        hash == self.hash || self.is_v2(hash)
+    }
+
+    /// Whether that is the hash of its v2 half.
+    fn is_v2(&self, hash: InfoHash) -> bool {
+        self.metainfo.info().swarm_hash_v2() == Some(hash)
+    }
+
+    /// By which hash to answer somebody who came by `hash`: a v1 peer of a hybrid torrent that could
+    /// do better is upgraded (BEP 52, "upgrade path").
+    pub(crate) fn answer_as(&self, hash: InfoHash, theirs: Reserved) -> InfoHash {
+        let better = self.metainfo.info().swarm_hash_v2().filter(|_| theirs.v2_upgrade());
+        better.unwrap_or(hash)
+    }
+
+    /// What we speak, in a handshake with that hash.
+    pub(crate) fn reserved(&self, hash: InfoHash) -> Reserved {
+        let reserved = Reserved::NONE.with_extension_protocol().with_fast();
+        let could_do_better = self.trees.is_some() && !self.is_v2(hash);
+        if could_do_better { reserved.with_v2_upgrade() } else { reserved }
+    }
+
+    /// What is spoken on a connection whose last word was that hash. The upgrade bit tells afterwards
+    /// whether it is one of the v2 swarm.
+    pub(crate) fn agree(&self, hash: InfoHash, theirs: Reserved) -> Reserved {
+        let reserved = Reserved::NONE.with_extension_protocol().with_fast().common(theirs);
+        if self.is_v2(hash) { reserved.with_v2_upgrade() } else { reserved }
     }
 
     /// The requests that a peer has outstanding with us, kept from its first one on.

@@ -22,6 +22,7 @@ use core::mem;
 
 use bytes::{Buf, Bytes};
 
+use super::hashes::HashMessage;
 use super::limits::{Limits, WireError, header_len};
 use super::message::{BlockRequest, Message, id};
 use crate::chunks::Chunks;
@@ -77,6 +78,7 @@ enum Head {
     Piece { piece: PieceIndex, begin: u32 },
     Bitfield,
     Extended { id: u8 },
+    Hash { id: u8 },
 }
 
 impl Decoder {
@@ -331,7 +333,9 @@ impl Body {
         self.parts.push(self.own.into());
         match self.head {
             Head::Piece { piece, begin } => Message::Piece { piece, begin, block: self.parts },
-            Head::Bitfield | Head::Extended { .. } => self.head.finish(self.parts.into_bytes()),
+            Head::Bitfield | Head::Extended { .. } | Head::Hash { .. } => {
+                self.head.finish(self.parts.into_bytes())
+            }
         }
     }
 }
@@ -348,6 +352,7 @@ impl Head {
             }
             Self::Bitfield => Message::Bitfield(payload),
             Self::Extended { id } => Message::Extended { id, payload },
+            Self::Hash { id } => Message::Hash(HashMessage::read(id, payload).into()),
         }
     }
 }
@@ -384,6 +389,9 @@ fn parse_header(header: &[u8], len: u32) -> Parsed {
         id::REJECT => Message::Reject(block()),
         id::ALLOWED_FAST => Message::AllowedFast(piece()),
         id::EXTENDED => return Parsed::Head(Head::Extended { id: header[5] }),
+        id @ (id::HASH_REQUEST | id::HASHES | id::HASH_REJECT) => {
+            return Parsed::Head(Head::Hash { id });
+        }
         id => return Parsed::Unknown { id, len: len - 1 },
     })
 }

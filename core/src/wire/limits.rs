@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hashes::{HASH_LEN, HASH_REQUEST_LEN, HASHES_MAX, UNCLES_MAX};
 use super::message::{BLOCK_LEN, id};
 use crate::bitfield::Bitfield;
 
@@ -88,6 +89,14 @@ pub enum WireError {
         /// What it announced.
         len: u32,
     },
+    /// A message about hashes (BEP 52) that is longer or shorter than such a message can be.
+    #[error("a message of type {id} about hashes announced {len} bytes")]
+    HashesLength {
+        /// Its type.
+        id: u8,
+        /// What it announced.
+        len: u32,
+    },
     /// A message of unknown type longer than [`Limits::other_len_max`].
     #[error("a message of unknown type {id} announced {len} bytes")]
     OtherTooLong {
@@ -134,7 +143,17 @@ pub(super) fn header_len(id: u8, len: u32, limits: &Limits) -> Result<usize, Wir
             Err(WireError::ExtendedTooLong { len })
         }
         id::EXTENDED => Ok(6),
+        id::HASH_REQUEST | id::HASH_REJECT if len - 1 == HASH_REQUEST_LEN as u32 => Ok(5),
+        id::HASHES if is_hashes_len(len - 1) => Ok(5),
+        id::HASH_REQUEST | id::HASHES | id::HASH_REJECT => Err(WireError::HashesLength { id, len }),
         _ if len - 1 > limits.other_len_max => Err(WireError::OtherTooLong { id, len }),
         _ => Ok(5),
     }
+}
+
+/// Whether an answer with hashes can be so long.
+const fn is_hashes_len(payload: u32) -> bool {
+    let Some(hashes) = payload.checked_sub(HASH_REQUEST_LEN as u32) else { return false };
+    let len = HASH_LEN as u32;
+    hashes.is_multiple_of(len) && hashes <= (HASHES_MAX + UNCLES_MAX) * len
 }

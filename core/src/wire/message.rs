@@ -1,12 +1,15 @@
 //! The messages of a connection, and how they are written.
 //!
 //! A message is a length of four bytes, a type of one, and a payload; all integers are big-endian.
-//! BEP 3 (ids 0 to 9; 9 by BEP 5), BEP 6 (13 to 17), BEP 10 (20). Reading them off a stream is the
+//! BEP 3 (ids 0 to 9; 9 by BEP 5), BEP 6 (13 to 17), BEP 10 (20), BEP 52 (21 to 23). Reading them off a stream is the
 //! [`Decoder`](super::Decoder)'s part.
+
+use alloc::boxed::Box;
 
 use bytes::{BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 
+use super::hashes::HashMessage;
 use crate::chunks::Chunks;
 use crate::ids::PieceIndex;
 
@@ -34,6 +37,9 @@ pub(super) mod id {
     pub(crate) const REJECT: u8 = 16;
     pub(crate) const ALLOWED_FAST: u8 = 17;
     pub(crate) const EXTENDED: u8 = 20;
+    pub(crate) const HASH_REQUEST: u8 = 21;
+    pub(crate) const HASHES: u8 = 22;
+    pub(crate) const HASH_REJECT: u8 = 23;
 }
 
 /// A range within a piece: what is asked for, cancelled or rejected. 12 bytes.
@@ -102,6 +108,8 @@ pub enum Message {
         /// The rest. A slice of the receive buffer: read it and let it go.
         payload: Bytes,
     },
+    /// About nodes of merkle trees (BEP 52). A slice of the receive buffer: read it and let it go.
+    Hash(Box<HashMessage>),
     /// A message of a type that is not known here, skipped.
     Unknown {
         /// The type.
@@ -128,6 +136,7 @@ impl Message {
             Self::Bitfield(bits) => 5 + bits.len(),
             Self::Piece { block, .. } => PIECE_HEADER_LEN + block.len(),
             Self::Extended { payload, .. } => 6 + payload.len(),
+            Self::Hash(hash) => 5 + hash.payload_len(),
             Self::Unknown { .. } => 0,
         }
     }
@@ -169,6 +178,10 @@ impl Message {
                 put_header(out, id::EXTENDED, 1 + payload.len());
                 out.put_u8(*id);
                 out.put_slice(payload);
+            }
+            Self::Hash(hash) => {
+                put_header(out, hash.id(), hash.payload_len());
+                hash.put(out);
             }
             Self::Unknown { .. } => {}
         }
@@ -222,6 +235,7 @@ fn put_request(out: &mut impl BufMut, id: u8, block: &BlockRequest) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::hashes::HashRequest;
     use super::*;
     use proptest::prelude::*;
     use std::vec;
@@ -237,6 +251,11 @@ pub(super) mod tests {
                 (piece(), any::<u32>(), any::<u32>())
                     .prop_map(|(piece, begin, length)| BlockRequest { piece, begin, length })
             };
+        let hash_request = || {
+            any::<([u8; 32], [u32; 4])>().prop_map(|(root, [base, index, length, proof_layers])| {
+                HashRequest { root, base, index, length, proof_layers }
+            })
+        };
         prop_oneof![
             Just(Message::KeepAlive),
             Just(Message::Choke),
@@ -259,6 +278,14 @@ pub(super) mod tests {
             request().prop_map(Message::Reject),
             piece().prop_map(Message::AllowedFast),
             (any::<u8>(), bytes()).prop_map(|(id, payload)| Message::Extended { id, payload }),
+            (hash_request(), 0_u8..3, 0_usize..4).prop_map(|(request, which, hashes)| {
+                let hashes = vec![9; hashes * 32].into();
+                Message::Hash(Box::new(match which {
+                    0 => HashMessage::Request(request),
+                    1 => HashMessage::Hashes(request, hashes),
+                    _ => HashMessage::Reject(request),
+                }))
+            }),
         ]
     }
 

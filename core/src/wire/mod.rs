@@ -2,11 +2,13 @@
 //!
 //! Nothing here knows a torrent or a peer. What a message may mean, when it may come, and whether
 //! an index exists is decided by whoever reads it; here, lengths and layouts are. BEP 3 (the
-//! protocol), BEP 6 (fast extension), BEP 10 (extension protocol), BEP 52 (reserved bit).
+//! protocol), BEP 6 (fast extension), BEP 10 (extension protocol), BEP 52 (reserved bit,
+//! hashes).
 
 mod decoder;
 mod extension;
 mod handshake;
+mod hashes;
 mod limits;
 mod message;
 
@@ -18,5 +20,6 @@ pub use extension::{
 pub use handshake::{
     HANDSHAKE_LEN, Handshake, HandshakeError, HandshakeParser, PROTOCOL_LEN, Reserved,
 };
+pub use hashes::{HASH_LEN, HASH_REQUEST_LEN, HASHES_MAX, HashMessage, HashRequest, UNCLES_MAX};
 pub use limits::{Limits, WireError};
 pub use message::{BLOCK_LEN, BlockRequest, Message, PIECE_HEADER_LEN, encode_piece_header};

@@ -252,7 +252,7 @@ fn a_hash_that_is_not_at_its_end_comes_back_to_go_on() {
     let source = HashSource::Memory(Bytes::from_static(b"abc").into());
     let job = Job::Hash { torrent: torrent(0), state, source, last: false };
     let Ok(JobOutput::Hashed(state)) = bench.run(job) else { panic!("a state") };
-    assert_eq!((state.len(), state.algorithm()), (3, HashAlgorithm::Sha256));
+    assert_eq!(state.len(), 3);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use teem_core::machine::{FileOp, HashSource, Job, JobError, JobErrorKind, JobOut
 use super::queue::{Arrived, Batch, Patience, Queue, Shared};
 use super::{Task, Ticket, Work, cancelled};
 use crate::dns;
-use crate::lanes::{LANES, Lanes, Step};
+use crate::lanes::{LANES, Lanes};
 use crate::storage::{Storage, blob, error};
 
 /// Adjacent writes are merged up to this size.
@@ -323,12 +323,9 @@ fn hash_all(batch: Vec<Task>, buffer: &mut Vec<u8>, sink: &mut Sink<'_>) {
     let lanes = sink.shared.lanes;
     let mut set: Vec<_> = memory
         .iter_mut()
-        .map(|stream: &mut Stream<Chunks>| Step {
-            state: &mut stream.state,
-            parts: stream.source.parts(),
-        })
+        .map(|stream: &mut Stream<Chunks>| (&mut *stream.state, stream.source.parts()))
         .collect();
-    sink.shared.count_hashed(lanes.update(&mut set));
+    sink.shared.count_hashed(lanes.advance(&mut set));
     drop(set);
     for stream in memory {
         stream.complete(sink);
@@ -371,11 +368,11 @@ fn hash_stored(
             }
             source.offset += buf.len() as u64;
             source.left -= buf.len();
-            read.push((&mut stream.state, [&*buf]));
+            read.push((&mut *stream.state, [&*buf]));
         }
         let mut set: Vec<_> =
-            read.iter_mut().map(|(state, parts)| Step { state, parts: &*parts }).collect();
-        sink.shared.count_hashed(sink.shared.lanes.update(&mut set));
+            read.iter_mut().map(|(state, parts)| (&mut **state, &parts[..])).collect();
+        sink.shared.count_hashed(sink.shared.lanes.advance(&mut set));
         drop(set);
         drop(read);
         for (at, error) in failed.into_iter().rev() {

@@ -2,13 +2,13 @@
 
 use std::slice::Iter;
 
-use teem_core::hash::{BLOCK, HashState};
+use teem_core::hash::{BLOCK, Stream};
 
 use super::{Kernel, LANES, Step, Tally, Words};
 
 /// A stream that is being hashed. Its chaining words are with the others', in [`Words`].
 struct Lane<'a, B> {
-    state: &'a mut HashState,
+    state: &'a mut Stream,
     parts: Iter<'a, B>,
     /// What is left of the part under way.
     part: &'a [u8],

@@ -21,11 +21,11 @@
 //! SHA-256 of one stream are `sha1`'s and `sha2`'s.
 //!
 //! ```
-//! use teem_core::hash::{HashAlgorithm, HashState, sha1};
+//! use teem_core::hash::{HashAlgorithm, Stream, sha1};
 //! use teem_io::lanes::{Lanes, Step};
 //!
 //! let pieces = [vec![1; 1000], vec![2; 70], vec![]];
-//! let mut states = [const { HashState::new(HashAlgorithm::Sha1) }; 3];
+//! let mut states = [const { Stream::new(HashAlgorithm::Sha1) }; 3];
 //! let mut steps: Vec<_> = std::iter::zip(&mut states, &pieces)
 //!     .map(|(state, piece)| Step { state, parts: std::slice::from_ref(piece) })
 //!     .collect();
@@ -42,10 +42,11 @@ mod gather;
 mod none;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::ops::AddAssign;
 
-use teem_core::hash::{BLOCK, Digest, HashAlgorithm, HashState};
+use teem_core::hash::{BLOCK, Digest, HashAlgorithm, Stream};
 
 #[cfg(target_arch = "x86_64")]
 use avx512::{Kernel, Words};
@@ -69,7 +70,7 @@ pub enum Lanes {
 #[derive(Debug)]
 pub struct Step<'a, B> {
     /// Where the stream is; afterwards, where it is then.
-    pub state: &'a mut HashState,
+    pub state: &'a mut Stream,
     /// The bytes, in parts that read as one.
     pub parts: &'a [B],
 }
@@ -114,14 +115,14 @@ impl Lanes {
 
     /// The digests of whole messages, such as the leaves of a v2 torrent (BEP 52).
     pub fn digests<B: AsRef<[u8]>>(self, algorithm: HashAlgorithm, messages: &[B]) -> Vec<Digest> {
-        let mut states = vec![HashState::new(algorithm); messages.len()];
+        let mut states = vec![Stream::new(algorithm); messages.len()];
         let mut steps: Vec<_> = states
             .iter_mut()
             .zip(messages.chunks(1))
             .map(|(state, parts)| Step { state, parts })
             .collect();
         self.update(&mut steps);
-        states.into_iter().map(HashState::finish).collect()
+        states.into_iter().map(Stream::finish).collect()
     }
 
     /// From how many streams on they are hashed in lanes here; never, if none.

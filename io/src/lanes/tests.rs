@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sha1::Digest as _;
-use teem_core::hash::{BLOCK, HashAlgorithm, HashState};
+use teem_core::hash::{BLOCK, HashAlgorithm, Stream};
 
 use super::*;
 
@@ -23,8 +23,7 @@ fn message(len: usize, salt: usize) -> Vec<u8> {
 /// Hashes streams of a number of steps, each of a number of parts, and compares every digest.
 fn check(lanes: Lanes, streams: &[(HashAlgorithm, Vec<Vec<Vec<u8>>>)]) -> Tally {
     let mut tally = Tally::default();
-    let mut states: Vec<_> =
-        streams.iter().map(|(algorithm, _)| HashState::new(*algorithm)).collect();
+    let mut states: Vec<_> = streams.iter().map(|(algorithm, _)| Stream::new(*algorithm)).collect();
     let steps_max = streams.iter().map(|(_, steps)| steps.len()).max().unwrap_or(0);
     for at in 0..steps_max {
         let mut set: Vec<_> = states
@@ -38,7 +37,7 @@ fn check(lanes: Lanes, streams: &[(HashAlgorithm, Vec<Vec<Vec<u8>>>)]) -> Tally 
     }
     for (state, (algorithm, steps)) in states.into_iter().zip(streams) {
         let whole = steps.concat().concat();
-        let mut alone = HashState::new(*algorithm);
+        let mut alone = Stream::new(*algorithm);
         alone.update(&whole);
         assert_eq!(state, alone, "the state is as if it had been hashed alone");
         assert_eq!(state.finish().as_bytes(), expected(*algorithm, &whole));

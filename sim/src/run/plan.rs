@@ -4,6 +4,7 @@
 //! drawn at random was drawn here, each number from a stream of its own, so that a plan can be
 //! changed by hand (a host less, a fault less) and the rest stays as it was.
 
+use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Plan {
     pub content_len: u64,
     /// Bytes in a piece.
     pub piece_len: u32,
+    /// What kind of torrent it is.
+    pub format: Format,
     /// Who takes part, in the order of their host ids.
     pub hosts: Vec<HostPlan>,
     /// How many of those that are there a peer is told of when it arrives.

@@ -24,7 +24,7 @@ use super::{Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
-use crate::swarm::{Node, PORT, folder, ip, state, torrent};
+use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
 
 /// Events between two recounts.
@@ -101,7 +101,7 @@ impl Run {
         let mut content = vec![0; plan.content_len as usize];
         fill(&mut content, seed);
         let content = Bytes::from(content);
-        let metainfo = torrent(&content, plan.piece_len);
+        let metainfo = torrent_as(&content, plan.piece_len, plan.format);
         let key = metainfo.info().swarm_hash().to_string();
         let config = NetConfig { fidelity: plan.fidelity, between: plan.between, seed };
         let mut net = Net::with(config);

@@ -58,6 +58,7 @@ impl Scenario {
             distances: self.distances.iter().enumerate().map(distance).collect(),
             content_len: self.content.draw(&mut once("content length")),
             piece_len: 1 << piece.draw(&mut once("piece length")),
+            format: self.format.into(),
             hosts: crew.hosts,
             degree: self.degree.draw(&mut once("degree")) as usize,
             faults: trouble.faults,

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use teem_core::metainfo::create;
 
 use super::arrivals::Arrival;
 use super::delays::Delay;
@@ -39,6 +40,9 @@ pub struct Scenario {
     /// Bytes in a piece: a power of two of at least 16 KiB.
     #[serde(default = "defaults::piece")]
     pub piece: Range<Bytes>,
+    /// What kind of torrent it is: `v1`, `v2` or `hybrid`.
+    #[serde(default)]
+    pub format: Format,
     /// How many of those that are there a peer is told of when it arrives.
     #[serde(default = "defaults::degree")]
     pub degree: Range<Count>,
@@ -56,6 +60,29 @@ pub struct Scenario {
     /// When a run has failed.
     #[serde(default)]
     pub gate: Gate,
+}
+
+/// What kind of torrent it is; see [`create::Format`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// BEP 3.
+    #[default]
+    V1,
+    /// BEP 52.
+    V2,
+    /// Both.
+    Hybrid,
+}
+
+impl From<Format> for create::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::V1 => Self::V1,
+            Format::V2 => Self::V2,
+            Format::Hybrid => Self::Hybrid,
+        }
+    }
 }
 
 /// How closely the network is followed; see [`net::Fidelity`].

@@ -39,8 +39,9 @@ pub use arrivals::Arrival;
 pub use bundled::{BUNDLED, Bundled, bundled};
 pub use delays::{Delay, LogNormal};
 pub use file::{
-    Choking, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Gate, Leave, Loss,
-    Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell, Trackers,
+    Choking, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Format, Gate,
+    Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
+    Trackers,
 };
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,

@@ -14,3 +14,4 @@ mod tampered;
 mod timeouts;
 mod tracker_http;
 mod trackers;
+mod v2;

@@ -64,6 +64,8 @@ impl BlockId {
 pub struct Layout {
     piece_len: u32,
     pieces: u32,
+    /// Bytes of the last piece as the plain arithmetic has it.
+    last_len: u32,
     total_len: u64,
     /// Pieces shorter than they look, by index.
     short: Vec<(u32, u32)>,
@@ -81,11 +83,13 @@ impl Layout {
         if total_len.div_ceil(u64::from(piece_len)) != u64::from(pieces) {
             return Err(LayoutError::TotalLen { total_len, pieces, piece_len });
         }
-        Ok(Self { piece_len, pieces, total_len, short: Vec::new() })
+        let rest = (total_len % u64::from(piece_len)) as u32;
+        let last_len = if rest == 0 { piece_len } else { rest };
+        Ok(Self { piece_len, pieces, last_len, total_len, short: Vec::new() })
     }
 
     /// The same, with pieces that end early: the last piece of each file where pieces are aligned
-    /// to files (BEP 52). Pairs of piece and length in bytes, by ascending piece.
+    /// to files (BEP 52), or padded to be (BEP 47). Pairs of piece and length in bytes, by ascending piece.
     pub fn with_short_pieces(
         mut self,
         short: impl IntoIterator<Item = (PieceIndex, u32)>,
@@ -149,11 +153,7 @@ impl Layout {
 
     /// Bytes of a piece as the plain arithmetic has it.
     fn unpadded(&self, piece: u32) -> u32 {
-        if piece + 1 < self.pieces {
-            return self.piece_len;
-        }
-        let rest = self.total_len % u64::from(self.piece_len);
-        if rest == 0 { self.piece_len } else { rest as u32 }
+        if piece + 1 < self.pieces { self.piece_len } else { self.last_len }
     }
 }
 
@@ -189,6 +189,9 @@ mod tests {
         let lens: Vec<_> = (0..4).map(|piece| layout.piece_len(PieceIndex(piece))).collect();
         assert_eq!(lens, [100, 30, 100, 1]);
         assert_eq!(layout.total_len(), 231);
+        let layout = Layout::new(5, 100, 450).unwrap();
+        let layout = layout.with_short_pieces([(PieceIndex(1), 30)]).unwrap();
+        assert_eq!((layout.piece_len(PieceIndex(4)), layout.total_len()), (50, 380));
         let again = Layout::new(4, 100, 400).unwrap();
         assert!(again.with_short_pieces([(PieceIndex(1), 101)]).is_err());
     }

@@ -236,8 +236,16 @@ fn a_length_that_does_not_fit_its_type_is_an_error_at_once_and_for_good() {
         (&limits, 20, 1, Some(WireError::TooShort { id: 20, len: 1 })),
         (&limits, 20, 22, None),
         (&limits, 20, 23, Some(WireError::ExtendedTooLong { len: 23 })),
-        (&limits, 21, 31, None),
-        (&limits, 21, 32, Some(WireError::OtherTooLong { id: 21, len: 32 })),
+        (&limits, 21, 49, None),
+        (&limits, 21, 48, Some(WireError::HashesLength { id: 21, len: 48 })),
+        (&limits, 22, 49 + 32 * 552, None),
+        (&limits, 22, 49 + 32 * 553, Some(WireError::HashesLength { id: 22, len: 49 + 32 * 553 })),
+        (&limits, 22, 50, Some(WireError::HashesLength { id: 22, len: 50 })),
+        (&limits, 22, 1, Some(WireError::HashesLength { id: 22, len: 1 })),
+        (&limits, 23, 49, None),
+        (&limits, 23, 81, Some(WireError::HashesLength { id: 23, len: 81 })),
+        (&limits, 24, 31, None),
+        (&limits, 24, 32, Some(WireError::OtherTooLong { id: 24, len: 32 })),
         (&limits, 255, u32::MAX, Some(WireError::OtherTooLong { id: 255, len: u32::MAX })),
     ];
     for (limits, id, len, error) in cases {
@@ -273,7 +281,7 @@ fn a_push_before_the_last_was_drained_loses_nothing() {
 
 /// A message and its bytes; also one of a type that is not known.
 fn framed() -> impl Strategy<Value = (Message, Vec<u8>)> {
-    let unknown = (21_u8.., prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(id, body)| {
+    let unknown = (24_u8.., prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(id, body)| {
         let wire = [&(body.len() as u32 + 1).to_be_bytes()[..], &[id], &body].concat();
         (Message::Unknown { id, len: body.len() as u32 }, wire)
     });
