@@ -212,7 +212,8 @@ impl Torrent {
             known.add(*peer, Origin::Embedder);
         }
         let hash = info.swarm_hash();
-        let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
+        let piece = u64::from(info.layout().piece_len());
+        let turns = |rng| RoundRobin::growing(piece, RoundRobin::QUOTA_PIECES * piece, rng);
         Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
@@ -230,7 +231,7 @@ impl Torrent {
             blame: Blame::default(),
             chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
-                seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
+                seeding: Box::new(turns(stream("seeding choker"))),
             },
             suggestions: Suggestions::new(stream("suggest").below(layout.piece_count().max(1))),
             timer: cx.timers.insert(TimerKey::Torrent(id)),
@@ -796,7 +797,8 @@ impl Torrent {
             }
             let theirs = peer.have.pieces().contains(piece.0);
             let relied = peer.wanted_piece == Some(piece.0);
-            if !theirs {
+            // Whoever has everything serves by what others have: see `suggest`.
+            if !theirs || peer.have.is_seed() {
                 streams.send_message(id, &message, cx);
             }
             if relied {

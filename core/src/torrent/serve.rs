@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::choker::owes;
 use super::{Phase, Torrent};
 use crate::ids::StreamId;
 use crate::machine::Job;
@@ -189,8 +190,9 @@ impl Torrent {
 
     /// The driver took something that we send to a peer.
     pub(crate) fn on_sent(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        if streams.peer(id).is_some_and(|peer| !peer.we_choke) {
-            self.end_turn(sent_since_unchoke(id, streams), cx);
+        if let Some(peer) = streams.peer(id).filter(|peer| !peer.we_choke) {
+            let before = peer.uploaded_at_unchoke;
+            self.end_turn(sent_since_unchoke(id, streams), before, cx);
             self.look_at_turn(cx);
         }
         self.serve(id, streams, cx);
@@ -269,7 +271,9 @@ impl Torrent {
 
     /// A peer is interested: it need not wait for the next round if a slot is free.
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        if !self.gives_free_slots() {
+        let Some(peer) = streams.peer(id) else { return };
+        let owes = !self.picker.is_finished() && owes(peer.uploaded, peer.downloaded);
+        if !self.gives_free_slots() || owes {
             return;
         }
         let taken = self
