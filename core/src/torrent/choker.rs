@@ -640,7 +640,8 @@ mod tests {
             peer.sent = CREDIT + 4;
         }
         let turns = |swarm: &mut Swarm| -> BTreeSet<u32> {
-            (0..24).flat_map(|_| swarm.round(4)).map(|id| id.slot()).filter(|at| *at > 2).collect()
+            let out = (0..24).flat_map(|_| swarm.round(4));
+            out.map(Key::slot).filter(|at| *at > 2).collect()
         };
         assert_eq!(turns(&mut swarm), BTreeSet::from([8, 9, 10, 11]), "not tried yet");
         // One gives enough now, and of the others nobody wants anything any more.

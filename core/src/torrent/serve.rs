@@ -27,6 +27,10 @@ const SEND_BUFFER_MAX: u64 = 2 * 1024 * 1024;
 /// unchoke and the first requests cross the network meanwhile.
 const IDLE_TURN: Duration = Duration::from_millis(200);
 
+/// The same for a peer that did ask: all of it may be with the system already, on a slow way, and a
+/// peer asks for more when some has come.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+
 /// How often a peer may fetch the whole torrent before it is closed (some deployed clients fetch
 /// for ever when their disk fails).
 const COPIES_PER_PEER: u64 = 4;
@@ -290,8 +294,9 @@ impl Torrent {
 /// Whether a peer has a slot and asks for nothing.
 pub(super) fn is_idle(id: StreamId, now: Instant, streams: &Streams) -> bool {
     let Some(peer) = streams.peer(id) else { return false };
-    let since = peer.unchoked_at.filter(|_| !peer.we_choke);
-    since.is_some_and(|since| now >= since + IDLE_TURN)
+    let Some(since) = peer.unchoked_at.filter(|_| !peer.we_choke) else { return false };
+    let patience = if peer.asked_at > since { IDLE_AFTER } else { IDLE_TURN };
+    now >= peer.asked_at + patience
         && peer.uploads.as_ref().is_none_or(|uploads| uploads.is_empty())
         && streams.get(id).is_some_and(|stream| stream.send.is_empty())
 }
