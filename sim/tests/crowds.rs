@@ -95,12 +95,18 @@ fn clusters(seed: u64, seed_bytes_per_s: u64) -> clusters::Outcome {
 
 #[test]
 fn with_a_fast_seed_peers_serve_their_like_and_the_fast_are_done_first() {
-    let outcome = clusters(1, 200_000);
-    let [fast, medium, slow] = outcome.classes[..] else { panic!("three classes") };
-    for class in [fast, medium, slow] {
-        assert!(class.same_share > class.uniform_share, "{class:?}");
+    // So short a transfer has ten choke rounds: single runs vary.
+    let outcomes = [1, 2, 3, 4].map(|seed| clusters(seed, 200_000));
+    for class in 0..3 {
+        let shares = outcomes.iter().map(|outcome| outcome.classes[class].same_share);
+        let mean = shares.sum::<f64>() / outcomes.len() as f64;
+        let uniform = outcomes[0].classes[class].uniform_share;
+        assert!(mean > 1.15 * uniform, "class {class}: {mean} by choice, {uniform} by lot");
     }
-    assert!(fast.mean_s < medium.mean_s && medium.mean_s < slow.mean_s);
+    for outcome in &outcomes {
+        let [fast, medium, slow] = outcome.classes[..] else { panic!("three classes") };
+        assert!(fast.mean_s < medium.mean_s && medium.mean_s < slow.mean_s);
+    }
 }
 
 #[test]
@@ -109,6 +115,7 @@ fn with_a_slow_seed_everybody_waits_for_it() {
     let [fast, _, slow] = outcome.classes[..] else { panic!("three classes") };
     assert!(fast.first_s >= outcome.seed_bound_s * 0.99);
     assert!(slow.mean_s < fast.mean_s * 1.5);
+    assert!(fast.mean_s <= outcome.seed_bound_s * 1.15, "the seed sends little twice");
 }
 
 fn stability(seed_pieces: u32, seed: u64) -> stability::Outcome {
@@ -137,5 +144,7 @@ fn a_seed_slower_than_arrivals_grows_a_club_of_those_who_lack_one_piece() {
     println!("slow {:?}, fast {:?}", slope(&slow), slope(&fast));
     assert!(slope(&slow).is_above(&slope(&fast)));
     assert!(slow.iter().all(|one| one.club_share > 0.7));
+    // Each of the 80 pieces that the seed can send lets one go.
+    assert!(slow.iter().all(|one| one.left >= 75), "nothing is sent in vain");
     assert!(fast.iter().all(|one| one.present[9] < one.present[0]));
 }

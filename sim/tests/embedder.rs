@@ -25,9 +25,10 @@ impl Choker for Miser {
 }
 
 #[test]
-fn who_serves_nobody_takes_part_and_is_served() {
+fn who_serves_nobody_pays_for_it() {
     let mut content = vec![0; 8 << 20];
     Seed::from_number(1).stream("content", 0).fill(&mut content);
+    let content_len = content.len();
     let between = Duration::from_millis(20);
     let seed = Seed::from_number(1);
     let net = Net::with(NetConfig { fidelity: Fidelity::Flow, between, seed });
@@ -50,18 +51,31 @@ fn who_serves_nobody_takes_part_and_is_served() {
 
     let start = swarm.now();
     let mut took = vec![None; peers.len()];
+    let mut misers_had = None;
     let all = swarm.run(3_600, |swarm| {
         for (peer, took) in peers.iter().zip(&mut took) {
             if took.is_none() && swarm.is_complete(*peer) {
                 *took = Some(swarm.now().saturating_since(start).as_secs());
             }
         }
+        // From then on those who are complete have nothing better to do than to serve misers.
+        if misers_had.is_none() && took[misers.len()..].iter().any(Option::is_some) {
+            let got = misers.iter().map(|miser| swarm.snapshot(*miser).downloaded_bytes);
+            misers_had = Some(got.sum::<u64>() * 100 / (misers.len() * content_len) as u64);
+        }
         took.iter().all(Option::is_some)
     });
     assert!(all, "{took:?}");
     let mean = |some: &[Option<u64>]| some.iter().flatten().sum::<u64>() / some.len() as u64;
     let (for_misers, for_others) = (mean(&took[..5]), mean(&took[5..]));
-    println!("who gives nothing takes {for_misers} s, the others {for_others} s");
+    let misers_had = misers_had.expect("the others were complete");
+    println!(
+        "who gives nothing takes {for_misers} s and has {misers_had} % when the first of the others \
+         is complete; they take {for_others} s"
+    );
+    assert!(misers_had <= 60);
+    // All bytes over all uplinks that serve are 49 s.
+    assert!(for_others <= 58 && for_misers > for_others);
     let given = |peer: &usize| swarm.session(*peer).stats().uploaded_bytes;
     assert!(misers.iter().all(|miser| given(miser) == 0));
     assert!(peers[5..].iter().all(|other| given(other) > 0));

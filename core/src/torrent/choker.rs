@@ -67,6 +67,18 @@ pub const SLOTS_DEFAULT: usize = 4;
 /// One slot in this many is optimistic, and at least one if there are two.
 pub const OPTIMISTIC_SHARE: usize = 5;
 
+/// A peer that was sent more than this is judged by what it gave for it.
+pub const CREDIT: u64 = 64 * 1024;
+
+/// A peer that was sent more than [`CREDIT`] and gave less than one part in so many of it waits for
+/// an optimistic slot until all others have had their turn.
+pub const RETURN_MIN: u64 = 4;
+
+/// Whether a peer that was sent so much gave too little for it.
+pub(super) const fn owes(sent: u64, received: u64) -> bool {
+    sent > CREDIT && received < sent / RETURN_MIN
+}
+
 /// A peer that holds a slot is taken to be faster by this fraction, so that near ties stand.
 const INCUMBENT_BONUS: u64 = 16;
 
@@ -87,8 +99,15 @@ pub struct Candidate {
     pub unchoked_since: Option<Instant>,
     /// When it last got a slot, whether or not it still holds it; none if it never did.
     pub last_unchoked: Option<Instant>,
-    /// What we sent it since it got its slot, in bytes of payload.
+    /// What it sent us since it is here, in bytes of payload.
+    pub received: u64,
+    /// What we sent it since it is here, in bytes of payload.
+    pub sent: u64,
+    /// The part of that since it got its slot.
     pub uploaded_since_unchoke: u64,
+    /// Pieces that it got and did not pass on, as far as we know: nobody else of those connected to
+    /// us has them, or it did not own up to them. Zero while we fetch.
+    pub kept: u32,
     /// When the connection was made.
     pub connected_at: Instant,
 }
@@ -104,7 +123,10 @@ impl Candidate {
             sent_rate: 0,
             unchoked_since: None,
             last_unchoked: None,
+            received: 0,
+            sent: 0,
             uploaded_since_unchoke: 0,
+            kept: 0,
             connected_at,
         }
     }
@@ -123,9 +145,11 @@ pub trait Choker: Send + fmt::Debug {
         true
     }
 
-    /// Bytes of payload after which a peer has had its turn: the choker is then asked at once, and
-    /// not only in the next round.
-    fn quantum(&self) -> u64 {
+    /// Bytes of payload after which a peer has had its turn, if it was sent `before` until its turn
+    /// began: the choker is then asked at once, and not only in the next round. [`u64::MAX`], and
+    /// for all of them: there are no turns.
+    fn quantum(&self, before: u64) -> u64 {
+        let _ = before;
         u64::MAX
     }
 }
@@ -136,6 +160,12 @@ pub trait Choker: Send + fmt::Debug {
 /// A slot is earned with a rate above zero, by a peer that does not snub us. Slots that nobody
 /// earned are optimistic too, so that a swarm gets going, and a choker that everybody snubs looks
 /// for others.
+///
+/// Optimistic slots go round among those that give something for what they get, or were not tried
+/// yet, and then among the others (see [`RETURN_MIN`]). Those have no other slots but the optimistic
+/// ones as long as anybody else wants something: a slot that nobody earned is left empty rather than
+/// given to them, since it would take its part of the uplink from the others. Only what happened on this connection counts: who
+/// connects anew begins anew.
 #[derive(Debug)]
 pub struct TitForTat {
     slots: Slots,
@@ -164,6 +194,7 @@ impl Choker for TitForTat {
             |peer| {
                 if peer.snubbed { 0 } else { peer.received_rate }
             },
+            |peer| owes(peer.sent, peer.received),
         );
     }
 }
@@ -189,15 +220,20 @@ impl Choker for FastestUpload {
         slots: usize,
         out: &mut Vec<StreamId>,
     ) {
-        self.slots.fill(now, peers, slots, out, |peer| peer.sent_rate);
+        self.slots.fill(now, peers, slots, out, |peer| peer.sent_rate, |_| false);
     }
 }
 
 /// While we seed: a peer keeps its slot until it got its quota or had its time. Then it is the turn
-/// of newcomers, and of those whose last turn began longest ago (began, so that one that is slow
-/// to use its quota up has as many turns as the others).
+/// of newcomers, then of those that pass on what they got, and of them those whose last turn began
+/// longest ago (began, so that one that is slow to use its quota up has as many turns as the others).
+///
+/// Who passes things on shows while we are the only source of some pieces: a peer that
+/// [keeps](Candidate::kept) more of them to itself waits for those that keep fewer. It does not wait
+/// for ever: once others have those pieces, from us or from it, it is as good as they are.
 #[derive(Debug)]
 pub struct RoundRobin {
+    first: u64,
     quota: u64,
     salt: [u64; 2],
 }
@@ -210,8 +246,17 @@ impl RoundRobin {
     pub const QUOTA_PIECES: u64 = 20;
 
     /// Each peer gets `quota` bytes in its turn; see [`QUOTA_PIECES`](Self::QUOTA_PIECES).
-    pub fn new(quota: u64, mut rng: Rng) -> Self {
-        Self { quota, salt: [rng.next_u64(), rng.next_u64()] }
+    pub fn new(quota: u64, rng: Rng) -> Self {
+        Self::growing(quota, quota, rng)
+    }
+
+    /// Each peer gets `first` bytes in its first turn, and then as much as it got until then, so
+    /// that turns double until they are `quota` bytes.
+    ///
+    /// Whoever comes has something to trade soon, and who comes first and passes nothing on does
+    /// not keep the others from beginning.
+    pub fn growing(first: u64, quota: u64, mut rng: Rng) -> Self {
+        Self { first: first.min(quota), quota, salt: [rng.next_u64(), rng.next_u64()] }
     }
 }
 
@@ -229,7 +274,8 @@ impl Choker for RoundRobin {
             .map(|peer| {
                 let (class, since) = match (peer.unchoked_since, peer.last_unchoked) {
                     (Some(since), _) => {
-                        let served = peer.uploaded_since_unchoke >= self.quota
+                        let before = peer.sent.saturating_sub(peer.uploaded_since_unchoke);
+                        let served = peer.uploaded_since_unchoke >= self.quantum(before)
                             || now.saturating_since(since) >= Self::HOLD_MAX;
                         // Of those that were served, the latest has had least.
                         if served {
@@ -241,7 +287,8 @@ impl Choker for RoundRobin {
                     (None, None) => (1, peer.connected_at.as_micros()),
                     (None, Some(last)) => (2, last.as_micros()),
                 };
-                (class, since, lot(self.salt, peer.id), peer.id)
+                let kept = if class == 2 { peer.kept } else { 0 };
+                (class, kept, since, lot(self.salt, peer.id), peer.id)
             })
             .collect();
         ranked.sort_unstable();
@@ -249,8 +296,8 @@ impl Choker for RoundRobin {
         out.extend(ranked.iter().take(slots).map(|(.., id)| *id));
     }
 
-    fn quantum(&self) -> u64 {
-        self.quota
+    fn quantum(&self, before: u64) -> u64 {
+        before.clamp(self.first, self.quota)
     }
 }
 
@@ -276,6 +323,7 @@ impl Slots {
         slots: usize,
         out: &mut Vec<StreamId>,
         rate: impl Fn(&Candidate) -> u64,
+        owes: impl Fn(&Candidate) -> bool,
     ) {
         out.clear();
         let mut ranked: Vec<_> = peers
@@ -291,23 +339,30 @@ impl Slots {
             .collect();
         ranked.sort_unstable_by_key(|(rank, peer)| (*rank, peer.id));
         let reserved = if slots < 2 { 0 } else { (slots / OPTIMISTIC_SHARE).max(1) };
+        // Each slot is a part of the uplink: those that owe us take none from the others but the
+        // optimistic ones.
+        let fair = ranked.iter().filter(|(_, peer)| !owes(peer)).count();
+        let (slots, indulged) =
+            if fair == 0 { (slots, slots) } else { (slots.min(fair + reserved), reserved) };
         let earned = ranked
             .iter()
             .take(slots - reserved)
             .take_while(|((Reverse(rate), ..), _)| *rate > 0)
             .count();
         out.extend(ranked[..earned].iter().map(|(_, peer)| peer.id));
-        self.draw(now, &ranked[earned..], slots, out);
+        self.draw(now, &ranked[earned..], slots, indulged, out, owes);
     }
 
     /// Fills what is left with optimistic unchokes: those whose time is not over, then others in
-    /// turn, and those whose time is over only if there is nobody else.
+    /// turn, those that owe us last, and those whose time is over only if there is nobody else.
     fn draw(
         &mut self,
         now: Instant,
         rest: &[(Rank, &Candidate)],
         slots: usize,
+        mut indulged: usize,
         out: &mut Vec<StreamId>,
+        owes: impl Fn(&Candidate) -> bool,
     ) {
         let mut held = core::mem::take(&mut self.optimistic);
         held.retain(|(id, _)| rest.iter().any(|(_, peer)| peer.id == *id));
@@ -322,7 +377,9 @@ impl Slots {
         for (id, since) in &held {
             // To the nearest round: a slot that was taken between two would else last for one more.
             let over = now.saturating_since(*since) + ROUND / 2 >= OPTIMISTIC_ROUND;
-            if !over && out.len() < slots {
+            let owing = rest.iter().any(|(_, peer)| peer.id == *id && owes(peer));
+            if !over && out.len() < slots && (!owing || indulged > 0) {
+                indulged -= usize::from(owing);
                 self.optimistic.push((*id, *since));
                 out.push(*id);
             }
@@ -334,7 +391,7 @@ impl Slots {
             .collect();
         waiting.sort_unstable_by_key(|peer| {
             let since = peer.last_unchoked.unwrap_or(peer.connected_at);
-            (since, lot(self.salt, peer.id), peer.id)
+            (owes(peer), since, lot(self.salt, peer.id), peer.id)
         });
         while out.len() < slots && !waiting.is_empty() {
             let peer = waiting.remove(self.next_in_turn(now, &waiting));
@@ -574,6 +631,32 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_and_gives_nothing_waits_until_all_others_had_their_turn() {
+        let mut swarm = Swarm::new(12, TitForTat::new(rng(14)));
+        for (peer, rate) in swarm.peers.iter_mut().zip([900, 800, 700]) {
+            peer.received_rate = rate;
+        }
+        for peer in &mut swarm.peers[3..8] {
+            peer.sent = CREDIT + 4;
+        }
+        let turns = |swarm: &mut Swarm| -> BTreeSet<u32> {
+            let out = (0..24).flat_map(|_| swarm.round(4));
+            out.map(Key::slot).filter(|at| *at > 2).collect()
+        };
+        assert_eq!(turns(&mut swarm), BTreeSet::from([8, 9, 10, 11]), "not tried yet");
+        // One gives enough now, and of the others nobody wants anything any more.
+        swarm.peers[5].received = swarm.peers[5].sent / RETURN_MIN;
+        assert!(turns(&mut swarm).is_subset(&BTreeSet::from([5, 8, 9, 10, 11])));
+        swarm.peers[8..].iter_mut().for_each(|peer| peer.interested = false);
+        turns(&mut swarm);
+        swarm.peers[5].interested = false;
+        assert_eq!(turns(&mut swarm), BTreeSet::from([3, 4, 6, 7]), "then it is their turn");
+        assert_eq!(swarm.round(8).len(), 4, "and they have no more than that one slot");
+        swarm.peers[..3].iter_mut().for_each(|peer| peer.interested = false);
+        assert_eq!(swarm.round(8).len(), 4, "but all that nobody else wants");
+    }
+
+    #[test]
     fn a_seed_serves_those_that_take_most_and_tries_others() {
         let mut swarm = Swarm::new(10, FastestUpload::new(rng(8)));
         swarm.peers.iter_mut().for_each(|peer| peer.snubbed = true);
@@ -616,6 +699,35 @@ mod tests {
         let lucky = first[0];
         swarm.peers[lucky.slot() as usize].uploaded_since_unchoke = 1_000;
         assert!(!swarm.round(3).contains(&lucky));
+    }
+
+    #[test]
+    fn in_round_robin_turns_double_until_they_are_whole() {
+        let mut choker = RoundRobin::growing(100, 700, rng(15));
+        let turns: Vec<_> = [0, 100, 200, 400, 800].map(|before| choker.quantum(before)).into();
+        assert_eq!(turns, [100, 100, 200, 400, 700]);
+        let mut out = Vec::new();
+        let mut peers = [old(0), old(1)];
+        peers[0].unchoked_since = Some(Instant::ORIGIN);
+        (peers[0].sent, peers[0].uploaded_since_unchoke) = (399, 199);
+        choker.unchoke(Instant::ORIGIN, &peers, 1, &mut out);
+        assert_eq!(out, [id(0)]);
+        (peers[0].sent, peers[0].uploaded_since_unchoke) = (400, 200);
+        choker.unchoke(Instant::ORIGIN, &peers, 1, &mut out);
+        assert_eq!(out, [id(1)]);
+    }
+
+    #[test]
+    fn in_round_robin_who_passes_on_what_it_got_comes_before_who_keeps_it() {
+        let mut choker = RoundRobin::new(100, rng(16));
+        let mut peers: Vec<_> = (0..4).map(old).collect();
+        for (peer, (last, kept)) in peers.iter_mut().zip([(1, 3), (2, 1), (3, 0), (4, 0)]) {
+            peer.last_unchoked = Some(Instant::ORIGIN + Duration::from_secs(last));
+            peer.kept = kept;
+        }
+        let mut out = Vec::new();
+        choker.unchoke(Instant::ORIGIN, &peers, 4, &mut out);
+        assert_eq!(out, [2, 3, 1, 0].map(id));
     }
 
     #[test]
@@ -674,7 +786,10 @@ mod tests {
                     sent_rate,
                     unchoked_since: since.map(secs),
                     last_unchoked: last.map(secs),
+                    received: received_rate,
+                    sent: sent_rate * 150,
                     uploaded_since_unchoke: sent_rate * 100,
+                    kept: sent_rate as u32,
                     connected_at: secs(connected),
                 }
             };

@@ -236,7 +236,8 @@ impl Torrent {
         picker.set_order(selection::order(add.sequential));
         let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
         let hash = info.swarm_hash();
-        let quota = RoundRobin::QUOTA_PIECES * u64::from(info.layout().piece_len());
+        let piece = u64::from(info.layout().piece_len());
+        let turns = |rng| RoundRobin::growing(piece, RoundRobin::QUOTA_PIECES * piece, rng);
         Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
@@ -255,7 +256,7 @@ impl Torrent {
             blame: Blame::default(),
             chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
-                seeding: Box::new(RoundRobin::new(quota, stream("seeding choker"))),
+                seeding: Box::new(turns(stream("seeding choker"))),
             },
             suggestions: Suggestions::new(stream("suggest").below(layout.piece_count().max(1))),
             timer: cx.timers.insert(TimerKey::Torrent(id)),

@@ -307,7 +307,8 @@ impl Torrent {
             }
             let theirs = peer.have.pieces().contains(piece.0);
             let relied = peer.wanted_piece == Some(piece.0);
-            if !theirs {
+            // Whoever has everything serves by what others have: see `suggest`.
+            if !theirs || peer.have.is_seed() {
                 streams.send_message(id, &message, cx);
             }
             if relied {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::choker::owes;
 use super::{Phase, Torrent};
 use crate::ids::{PieceIndex, StreamId};
 use crate::machine::Job;
@@ -25,6 +26,10 @@ const SEND_BUFFER_MAX: u64 = 2 * 1024 * 1024;
 /// How long a peer may ask for nothing in its turn before the next one gets a slot beside it: an
 /// unchoke and the first requests cross the network meanwhile.
 const IDLE_TURN: Duration = Duration::from_millis(200);
+
+/// The same for a peer that did ask: all of it may be with the system already, on a slow way, and a
+/// peer asks for more when some has come.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
 
 /// How often a peer may fetch the whole torrent before it is closed (some deployed clients fetch
 /// for ever when their disk fails).
@@ -194,8 +199,9 @@ impl Torrent {
 
     /// The driver took something that we send to a peer.
     pub(crate) fn on_sent(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        if streams.peer(id).is_some_and(|peer| !peer.we_choke) {
-            self.end_turn(sent_since_unchoke(id, streams), cx);
+        if let Some(peer) = streams.peer(id).filter(|peer| !peer.we_choke) {
+            let before = peer.uploaded_at_unchoke;
+            self.end_turn(sent_since_unchoke(id, streams), before, cx);
             self.look_at_turn(cx);
         }
         self.serve(id, streams, cx);
@@ -275,7 +281,9 @@ impl Torrent {
 
     /// A peer is interested: it need not wait for the next round if a slot is free.
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        if !self.gives_free_slots() {
+        let Some(peer) = streams.peer(id) else { return };
+        let owes = !self.picker.is_finished() && owes(peer.uploaded, peer.downloaded);
+        if !self.gives_free_slots() || owes {
             return;
         }
         let taken = self
@@ -292,8 +300,9 @@ impl Torrent {
 /// Whether a peer has a slot and asks for nothing.
 pub(super) fn is_idle(id: StreamId, now: Instant, streams: &Streams) -> bool {
     let Some(peer) = streams.peer(id) else { return false };
-    let since = peer.unchoked_at.filter(|_| !peer.we_choke);
-    since.is_some_and(|since| now >= since + IDLE_TURN)
+    let Some(since) = peer.unchoked_at.filter(|_| !peer.we_choke) else { return false };
+    let patience = if peer.asked_at > since { IDLE_AFTER } else { IDLE_TURN };
+    now >= peer.asked_at + patience
         && peer.uploads.as_ref().is_none_or(|uploads| uploads.is_empty())
         && streams.get(id).is_some_and(|stream| stream.send.is_empty())
 }

@@ -10,6 +10,8 @@ use bytes::BytesMut;
 
 use super::choker::{Candidate, Choker, ROUND};
 use super::{Torrent, serve};
+use crate::ids::{PieceIndex, StreamId};
+use crate::peer::Peer;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
 use crate::time::Instant;
@@ -29,9 +31,10 @@ impl Torrent {
         self.chokers.seeding = seeding;
     }
 
-    /// A peer was sent so much in its turn: if that was all, the others are judged at once.
-    pub(super) fn end_turn(&mut self, sent: u64, cx: &mut Cx) {
-        if sent >= self.choker().quantum() && self.rounds.choke > cx.now() {
+    /// A peer was sent so much in its turn, and so much before it: if that was all, the others are
+    /// judged at once.
+    pub(super) fn end_turn(&mut self, sent: u64, before: u64, cx: &mut Cx) {
+        if sent >= self.choker().quantum(before) && self.rounds.choke > cx.now() {
             self.rounds.choke = cx.now();
             self.arm(cx);
         }
@@ -44,7 +47,7 @@ impl Torrent {
 
     /// Whether a slot goes from peer to peer, rather than to the best.
     pub(super) fn takes_turns(&self) -> bool {
-        self.choker().quantum() < u64::MAX
+        self.choker().quantum(0) < u64::MAX
     }
 
     /// Whether a slot that is free goes to who asks for it.
@@ -65,15 +68,31 @@ impl Torrent {
         }
     }
 
+    /// How many pieces a peer got of us, who seed, and did not pass on: those that nobody else has,
+    /// and those that it does not own up to.
+    fn kept_by(&self, peer: &Peer, id: StreamId, keepers: &[StreamId]) -> u32 {
+        if !peer.interested_in_us || !self.is_complete() {
+            return 0;
+        }
+        let from = keepers.partition_point(|keeper| *keeper < id);
+        let alone = keepers[from..].iter().take_while(|keeper| **keeper == id).count() as u32;
+        let layout = self.picker.layout();
+        let sent = peer.uploaded / u64::from(layout.piece_len(PieceIndex(0)).max(1));
+        let hidden = sent.saturating_sub(u64::from(peer.have.count(layout.pieces())));
+        alone.saturating_add(u32::try_from(hidden).unwrap_or(u32::MAX))
+    }
+
     pub(super) fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
         // Nothing is kept from round to round: most torrents idle.
         cx.scratch = BytesMut::new();
         let mut candidates = Vec::with_capacity(self.peers.len());
         let mut idle = 0;
+        let keepers = self.suggestions.keepers(&self.picker);
         for id in &self.peers {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
             idle += usize::from(serve::is_idle(*id, now, streams));
+            let sent_in_turn = serve::sent_since_unchoke(*id, streams);
             candidates.push(Candidate {
                 id: *id,
                 interested: peer.interested_in_us,
@@ -82,7 +101,10 @@ impl Torrent {
                 sent_rate: peer.sent.bytes_per_s(now),
                 unchoked_since: peer.unchoked_at.filter(|_| !peer.we_choke),
                 last_unchoked: peer.unchoked_at,
-                uploaded_since_unchoke: serve::sent_since_unchoke(*id, streams),
+                received: peer.downloaded,
+                sent: peer.uploaded_at_unchoke + sent_in_turn,
+                uploaded_since_unchoke: sent_in_turn,
+                kept: self.kept_by(peer, *id, &keepers),
                 connected_at: peer.connected_at,
             });
         }
@@ -97,9 +119,17 @@ impl Torrent {
         let choker = if seeding { ours } else { leeching };
         choker.unchoke(now, &candidates, slots, &mut chosen);
         chosen.sort_unstable();
-        for Candidate { id, .. } in candidates {
+        for Candidate { id, sent, uploaded_since_unchoke, .. } in candidates {
             let unchoke = chosen.binary_search(&id).is_ok();
             self.set_choked(id, !unchoke, streams, cx);
+            // A turn that is over, and nobody waits: the next one begins.
+            let before = sent - uploaded_since_unchoke;
+            if unchoke
+                && uploaded_since_unchoke >= self.choker().quantum(before)
+                && let Some(peer) = streams.peer_mut(id)
+            {
+                peer.uploaded_at_unchoke = sent;
+            }
         }
     }
 }

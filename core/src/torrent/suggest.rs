@@ -9,6 +9,10 @@
 //! Suggestions are hints: who does not heed them loses nothing, and is served all the same. A piece
 //! that was suggested in vain is free again when the peer is choked, and one that was begun when it
 //! is gone.
+//!
+//! The same knowledge tells who passes on what he got: pieces that one peer alone has for long are
+//! lost on the swarm, and a choker may have him wait for that
+//! ([`Candidate::kept`](super::choker::Candidate::kept)).
 
 use alloc::vec::Vec;
 
@@ -26,6 +30,9 @@ const SUGGESTED_MAX: usize = 256;
 /// time before it has shown anything.
 const AHEAD_BLOCKS: u32 = 4;
 
+/// Pieces that only one peer has and that are remembered, the latest.
+const KEPT_MAX: usize = 256;
+
 /// Pieces to look at in one search for one to suggest.
 const SCAN_MAX: u32 = 1024;
 
@@ -33,6 +40,8 @@ const SCAN_MAX: u32 = 1024;
 #[derive(Debug)]
 pub(super) struct Suggestions {
     given: Vec<Given>,
+    /// Pieces that only one peer has, and who, the latest last.
+    kept: Vec<(PieceIndex, StreamId)>,
     /// Where the next search begins.
     next: u32,
 }
@@ -49,11 +58,19 @@ impl Suggestions {
     /// Nothing yet; the first is the first fit from here on, so that seeds begin in different
     /// places.
     pub(super) const fn new(start: u32) -> Self {
-        Self { given: Vec::new(), next: start }
+        Self { given: Vec::new(), kept: Vec::new(), next: start }
     }
 
-    /// Somebody has a piece now.
-    pub(super) fn arrived(&mut self, piece: PieceIndex) {
+    /// A peer got a piece, as one of so many that have it now.
+    pub(super) fn arrived(&mut self, piece: PieceIndex, peer: StreamId, holders: u32) {
+        if holders == 1 {
+            if self.kept.len() >= KEPT_MAX {
+                self.kept.remove(0);
+            }
+            self.kept.push((piece, peer));
+        } else if holders == 2 {
+            self.kept.retain(|(kept, _)| *kept != piece);
+        }
         if let Some(at) = self.given.iter().position(|given| given.piece == piece) {
             self.given.swap_remove(at);
         }
@@ -75,7 +92,17 @@ impl Suggestions {
 
     /// A peer is gone: others may have its pieces.
     pub(super) fn forget(&mut self, peer: StreamId) {
+        self.kept.retain(|(_, holder)| *holder != peer);
         self.given.retain(|given| given.peer != peer);
+    }
+
+    /// Whose pieces nobody else has: each peer once for each of them, in order.
+    pub(super) fn keepers(&self, picker: &Picker) -> Vec<StreamId> {
+        // Others may have come with it.
+        let kept = self.kept.iter().filter(|(piece, _)| picker.availability(*piece) == 1);
+        let mut keepers: Vec<StreamId> = kept.map(|(_, holder)| *holder).collect();
+        keepers.sort_unstable();
+        keepers
     }
 
     /// A piece to suggest to a peer that has fewer than `ahead` in hand, if there is one.
@@ -158,8 +185,42 @@ mod tests {
         suggestions.forget(peer(0));
         assert_eq!(next(&mut suggestions, 2, &picker), Some(2));
         picker.have(PieceIndex(0));
-        suggestions.arrived(PieceIndex(0));
+        suggestions.arrived(PieceIndex(0), peer(3), 1);
         assert_eq!(next(&mut suggestions, 0, &picker), None, "all that nobody has is suggested");
+    }
+
+    #[test]
+    fn who_alone_has_a_piece_is_known_until_somebody_else_has_it() {
+        let mut picker = picker(3);
+        let mut suggestions = Suggestions::new(0);
+        let arrived = |suggestions: &mut Suggestions, picker: &mut Picker, piece, from| {
+            picker.have(PieceIndex(piece));
+            let holders = picker.availability(PieceIndex(piece));
+            suggestions.arrived(PieceIndex(piece), peer(from), holders);
+        };
+        arrived(&mut suggestions, &mut picker, 0, 7);
+        arrived(&mut suggestions, &mut picker, 1, 5);
+        arrived(&mut suggestions, &mut picker, 2, 7);
+        assert_eq!(suggestions.keepers(&picker), [peer(5), peer(7), peer(7)]);
+        arrived(&mut suggestions, &mut picker, 2, 6);
+        assert_eq!(suggestions.keepers(&picker), [peer(5), peer(7)]);
+        picker.add_peer(Pieces::Words(&[1 << 63]));
+        assert_eq!(suggestions.keepers(&picker), [peer(5)], "somebody came with piece 0");
+        suggestions.forget(peer(5));
+        assert_eq!(suggestions.keepers(&picker), []);
+    }
+
+    #[test]
+    fn what_is_remembered_of_keepers_is_bounded() {
+        let pieces = KEPT_MAX as u32 + 9;
+        let mut picker = picker(pieces);
+        let mut suggestions = Suggestions::new(0);
+        for piece in 0..pieces {
+            picker.have(PieceIndex(piece));
+            suggestions.arrived(PieceIndex(piece), peer(piece), 1);
+        }
+        let keepers = suggestions.keepers(&picker);
+        assert_eq!((keepers.len(), keepers[0]), (KEPT_MAX, peer(9)));
     }
 
     #[test]

@@ -260,7 +260,9 @@ impl Torrent {
             return Ok(());
         }
         self.picker.have(piece);
-        self.suggestions.arrived(piece);
+        if self.is_complete() {
+            self.suggestions.arrived(piece, id, self.picker.availability(piece));
+        }
         let news = self.picker.is_wanted(piece) || peer.have.is_seed();
         if news { self.after_have(id, streams, cx) } else { Ok(()) }
     }

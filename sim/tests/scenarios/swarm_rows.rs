@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use teem_core::hash::sha1;
 use teem_core::ids::PieceIndex;
 use teem_core::machine::Machine;
@@ -418,12 +419,14 @@ fn without_a_download_limit_all_is_done_also_after_one_of_nothing() {
 }
 
 #[test]
-fn nobody_is_told_of_pieces_that_it_has() {
+fn nobody_but_a_seed_is_told_of_pieces_that_it_has() {
     let pieces = 20;
     let mut stage = Stage::leeching(pieces);
-    let (knows, has_none) = (stage.guest(), stage.guest());
-    stage.send(knows, &Message::HaveAll);
+    let (knows, has_none, seed) = (stage.guest(), stage.guest(), stage.guest());
+    // All but the last four.
+    stage.send(knows, &Message::Bitfield(Bytes::from_static(&[0xff, 0xff, 0x00])));
     stage.send(has_none, &Message::HaveNone);
+    stage.send(seed, &Message::HaveAll);
     stage.wait(Duration::from_secs(1));
     let seeder = stage.swarm.seeder(Config::default());
     let session = stage.session;
@@ -437,8 +440,10 @@ fn nobody_is_told_of_pieces_that_it_has() {
         });
         told.collect()
     };
-    assert_eq!(haves(knows), BTreeSet::new());
+    assert_eq!(haves(knows), (pieces - 4..pieces).collect());
     assert_eq!(haves(has_none), (0..pieces).collect());
+    // A seed serves by what others have; it is let go when both are complete.
+    assert!(!haves(seed).is_empty());
 }
 
 #[test]

@@ -292,13 +292,17 @@ impl Picker {
                 Some(owner) if owner == peer => Class::Own,
                 Some(_) if open.exclusive => continue,
                 Some(_) => Class::Foreign,
-                None if open.requested > 0 => Class::Shared,
+                // A slow peer goes on with what it was asked for before it begins another one.
+                None if open.requested > 0 || (how.lanes == 0 && !how.exclusive) => Class::Shared,
                 None if how.exclusive && open.received > 0 => continue,
                 None => Class::Orphan,
             };
             let key = match self.order {
                 Order::Sequential => u64::from(piece),
-                Order::RarestFirst | Order::Custom(_) => open.born,
+                Order::RarestFirst => {
+                    u64::from(self.availability_of(piece)) << 48 | open.born & ((1 << 48) - 1)
+                }
+                Order::Custom(_) => open.born,
             };
             let below_top = Priority::TOP.value() - priority.value();
             partials.push(Partial { below_top, class, key, piece });

@@ -610,3 +610,29 @@ fn a_slow_peer_is_asked_for_what_is_rarer_before_it_helps_with_what_was_begun() 
     picker.pick(peer(3), Pieces::Words(&common), 4, &how, &mut out);
     assert_eq!(out.iter().map(|block| block.block).collect::<Vec<_>>(), [1, 2, 3]);
 }
+
+#[test]
+fn a_slow_peer_goes_on_with_its_piece_and_of_begun_ones_the_rarer_comes_first() {
+    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    for piece in 60..60 + RANDOM_FIRST_PIECES {
+        picker.set_have(PieceIndex(piece));
+    }
+    let [common, rare] = [20, 30].map(|only| words_of(64, |piece| piece == only));
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::Words(&rare));
+    let how = PickOptions::default();
+    let mut begun = Vec::new();
+    // The common one is the older, and nobody is asked for it any more.
+    picker.pick(peer(1), Pieces::Words(&common), 1, &how, &mut begun);
+    picker.received(begun[0], peer(1));
+    picker.pick(peer(2), Pieces::Words(&rare), 1, &how, &mut begun);
+    let both = words_of(64, |piece| piece == 20 || piece == 30);
+    let mut out = Vec::new();
+    for _ in 0..4 {
+        picker.pick(peer(2), Pieces::Words(&both), 1, &how, &mut out);
+    }
+    let pieces: Vec<u32> = out.iter().map(|block| block.piece.0).collect();
+    assert_eq!(pieces, [30, 30, 30, 20]);
+}
