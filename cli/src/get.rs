@@ -41,12 +41,15 @@ pub(crate) fn run(get: &Get) -> Outcome {
     }
     let interrupts = Interrupts::new()?;
     let mut report = Report::new(get.json, false);
+    let torrents: Vec<_> = torrents
+        .into_values()
+        .map(|metainfo| prepare(get, &metainfo, &report).map(|add| (metainfo, add)))
+        .collect::<Result<_, _>>()?;
     engine::block_on(async {
         let mut engine = Engine::new(config, tls, Some(interrupts))?;
         report.listening(engine.listen(get.network.port).await?);
         let mut download = Download::default();
-        for metainfo in torrents.into_values() {
-            let add = prepare(get, &metainfo, &report)?;
+        for (metainfo, add) in torrents {
             let id = engine.add(metainfo.info().name(), add)?;
             report.added(id, metainfo, &get.output.display().to_string());
             download.torrents.insert(id, Progress::Running);

@@ -237,7 +237,8 @@ fn a_selection_that_cannot_be_says_what_there_is() {
     ] {
         let got = run(&yard.get("got", &["--select", select]));
         assert_eq!(code(&got), 2);
-        assert!(stderr(&got).contains(says), "{select}: {}", stderr(&got));
+        let told = format!("{}{}", String::from_utf8_lossy(&got.stdout), stderr(&got));
+        assert!(told.contains(says), "{select}: {told}");
     }
     let got = run(&yard.get("got", &["--priority", "1-2=skip"]));
     assert_eq!(code(&got), 2, "{}", stderr(&got));

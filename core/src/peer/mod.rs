@@ -123,8 +123,6 @@ pub(crate) enum Stage {
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) outgoing: bool,
-    /// Its torrent has rate limits of its own.
-    pub(crate) limited: bool,
     /// Set once we know which torrent it is about.
     pub(crate) torrent: Option<TorrentId>,
     /// Place in its torrent's list.
@@ -219,7 +217,6 @@ impl Peer {
         Self {
             address,
             outgoing: torrent.is_some(),
-            limited: false,
             torrent,
             place: 0,
             stage: Stage::Greeting(Greeting::new(torrent.is_some()).into()),

@@ -126,7 +126,10 @@ impl Session {
         let established = match &mut greeting.layer {
             Layer::Initiator(initiator) => initiator.receive(&mut bytes, &mut answer)?,
             Layer::Responder(responder) => {
-                let torrent = |mark: &[u8; 20]| self.by_mark.get(mark).copied();
+                let torrent = |mark: &[u8; 20]| {
+                    let at = self.by_mark.binary_search_by_key(mark, |(mark, _)| *mark).ok()?;
+                    Some(self.by_mark[at].1)
+                };
                 responder.receive(&mut bytes, torrent, &mut answer)?
             }
             Layer::Connecting | Layer::Either | Layer::Clear => {

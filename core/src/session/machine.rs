@@ -63,7 +63,7 @@ impl Session {
         self.cx.gate.received(now, len);
         self.await_rates();
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(()) };
-        if peer.limited
+        if self.torrents_limited
             && let Some(torrent) = peer.torrent.and_then(|torrent| self.torrents.get_mut(torrent))
             && let Some(gate) = torrent.gate_mut()
         {
@@ -394,7 +394,7 @@ impl Machine for Session {
         let Kind::Peer(peer) = &stream.kind else {
             return stream.send.lend(max, out);
         };
-        let limited = peer.torrent.filter(|_| peer.limited);
+        let limited = peer.torrent.filter(|_| self.torrents_limited);
         let mut torrent = limited.and_then(|torrent| self.torrents.get_mut(torrent));
         let own = torrent.as_mut().and_then(|torrent| torrent.gate_mut());
         let own = own.map_or(usize::MAX, |gate| gate.may_send(now));
@@ -428,7 +428,7 @@ impl Machine for Session {
         match &stream.kind {
             Kind::Tracker => self.trackers.recv_credit(id),
             Kind::Peer(peer) => {
-                let limited = peer.torrent.filter(|_| peer.limited);
+                let limited = peer.torrent.filter(|_| self.torrents_limited);
                 let torrent = limited.and_then(|torrent| self.torrents.get(torrent));
                 let own = torrent.map_or(usize::MAX, Torrent::may_receive);
                 let credit = READ_MAX.min(self.cx.gate.down.available()).min(own);

@@ -58,7 +58,7 @@ pub struct Session {
     torrents: Slab<TorrentId, Torrent>,
     by_hash: BTreeMap<InfoHash, TorrentId>,
     /// By the marks that encrypted handshakes name them with.
-    by_mark: BTreeMap<[u8; 20], InfoHash>,
+    by_mark: Vec<([u8; 20], InfoHash)>,
     /// Private keys and padding of encrypted handshakes.
     mse: Rng,
     listeners: Slab<ListenerId, Listener>,
@@ -66,6 +66,8 @@ pub struct Session {
     trackers_timer: TimerId,
     rates_timer: TimerId,
     udp: Udp,
+    /// Some torrent has, or had, rate limits of its own.
+    torrents_limited: bool,
     /// No torrent runs until somebody says so.
     paused: bool,
     shutting_down: bool,
@@ -97,9 +99,10 @@ impl Session {
             streams: Streams::default(),
             torrents: Slab::new(),
             by_hash: BTreeMap::new(),
-            by_mark: BTreeMap::new(),
+            by_mark: Vec::new(),
             mse: seed.stream("mse", 0),
             listeners: Slab::new(),
+            torrents_limited: false,
             paused: cx.config.paused,
             shutting_down: false,
             shut_down_told: false,
@@ -127,11 +130,14 @@ impl Session {
         });
         let id = self.torrents.next_key();
         let paused = add.paused;
+        self.torrents_limited |= !add.limits.is_none();
         let torrent = Torrent::new(id, add, resume, &mut self.cx);
         self.torrents.insert(torrent);
         for hash in hashes.into_iter().flatten() {
             self.by_hash.insert(hash, id);
-            self.by_mark.insert(mse::torrent_mark(&hash), hash);
+            let mark = mse::torrent_mark(&hash);
+            let at = self.by_mark.partition_point(|(other, _)| *other < mark);
+            self.by_mark.insert(at, (mark, hash));
         }
         if !paused {
             self.resume(id);
@@ -228,7 +234,7 @@ impl Session {
             let hash_v2 = torrent.metainfo.info().swarm_hash_v2();
             for hash in [Some(torrent.hash), hash_v2].into_iter().flatten() {
                 self.by_hash.remove(&hash);
-                self.by_mark.remove(&mse::torrent_mark(&hash));
+                self.by_mark.retain(|(_, other)| *other != hash);
             }
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
@@ -392,6 +398,7 @@ impl Application for Session {
                 self.grant_rates();
             }
             Command::SetTorrentLimits(id, limits) => {
+                self.torrents_limited |= !limits.is_none();
                 if let Some(torrent) = self.torrents.get_mut(id) {
                     torrent.set_limits(limits, &mut self.streams, &mut self.cx);
                 }

@@ -41,9 +41,6 @@ impl Torrent {
             self.gate = Some(Box::new(Gate::new(now, limits)));
         }
         for id in &self.peers {
-            if let Some(peer) = streams.peer_mut(*id) {
-                peer.limited = self.gate.is_some();
-            }
             streams.read_again(*id, &mut cx.out);
         }
         self.grant_rates(streams, cx);

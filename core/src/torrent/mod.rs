@@ -471,6 +471,7 @@ impl Torrent {
         }
         self.unsaved += 1;
         self.save(cx);
+        self.note_shared(cx);
         self.arm(cx);
     }
 
@@ -513,6 +514,9 @@ impl Torrent {
         let mut due = announce;
         let mut at = |instant: Instant| due = Some(due.map_or(instant, |due| due.min(instant)));
         if matches!(self.phase, Phase::Running) {
+            if self.has_shared() {
+                at(self.rounds.choke);
+            }
             if !self.peers.is_empty() {
                 at(self.rounds.choke);
                 at(self.rounds.refill);
@@ -609,7 +613,6 @@ impl Torrent {
         if let Some(peer) = streams.peer_mut(stream) {
             peer.torrent = Some(self.id);
             peer.place = self.peers.len() as u32;
-            peer.limited = self.gate.is_some();
             self.peers.push(stream);
         }
     }
@@ -688,6 +691,7 @@ impl Torrent {
             self.rounds.choke = self.rounds.choke.min(cx.now() + REFILL_AFTER);
         }
         cx.event(Event::PeerClosed { torrent: Some(self.id), address, reason });
+        self.note_shared(cx);
         self.arm(cx);
     }
 

@@ -205,7 +205,7 @@ impl Torrent {
             self.look_at_turn(cx);
         }
         self.serve(id, streams, cx);
-        self.note_shared(streams, cx);
+        self.note_shared(cx);
     }
 
     /// Chokes or unchokes a peer, if that is a change.

@@ -33,6 +33,7 @@ pub enum ShareLimit {
 impl Torrent {
     pub(crate) fn set_share_limits(&mut self, limits: ShareLimits, cx: &mut Cx) {
         self.share = limits;
+        self.note_shared(cx);
         self.arm(cx);
     }
 
@@ -80,14 +81,18 @@ impl Torrent {
         }
     }
 
-    /// Blocks went to a peer: if that is enough, the torrent's timer says so at once.
-    pub(super) fn note_shared(&mut self, streams: &Streams, cx: &mut Cx) {
-        if self.share.ratio_permille.is_some()
-            && self.share_limit_reached(streams, cx.now()).is_some()
-        {
+    /// Blocks went to a peer, or none are to go to it any more: if that is enough, the torrent's
+    /// timer says so at once.
+    pub(super) fn note_shared(&mut self, cx: &mut Cx) {
+        if self.has_shared() {
             self.rounds.choke = cx.now();
             self.arm(cx);
         }
+    }
+
+    /// Whether as much was handed to peers as the ratio asks for; some may wait to be sent.
+    pub(super) fn has_shared(&self) -> bool {
+        self.serves_only() && self.bytes_to_share().is_some_and(|goal| self.uploaded >= goal)
     }
 
     const fn serves_only(&self) -> bool {

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use teem_core::ids::PieceIndex;
-use teem_core::machine::JobErrorKind;
 use teem_core::session::{Event, Session, TorrentState};
 use teem_core::time::{Duration, Instant};
 use teem_core::torrent::picker::BLOCK_LEN;
@@ -295,7 +294,7 @@ impl Checks {
             {
                 self.fail(Failure::HonestBanned { at, host, banned: *ip });
             }
-            Event::TorrentFailed(_, error) if error.kind == JobErrorKind::Full => {
+            Event::DiskFull(..) => {
                 self.fire(Family::DiskFull, 1);
             }
             _ => {}

@@ -135,7 +135,8 @@ fn a_full_disk_stops_fetching_and_not_serving_and_it_goes_on_when_there_is_room(
     let mut swarm = Swarm::new(1_000_000, PIECE_LEN, 6);
     let bytes = swarm.content().clone();
     let seeder = swarm.seeder(Config::default());
-    let leecher = swarm.leecher(Config::default());
+    let slow = Config { down_bytes_per_s: Some(100_000), ..Config::default() };
+    let leecher = swarm.leecher(slow);
     let id = leecher;
     swarm.net.disk_mut(id).set_room(Some(400_000));
     swarm.introduce(leecher, &[seeder]);
