@@ -350,8 +350,8 @@ pub(crate) struct Show {
 
 /// Check content on disk against a torrent.
 ///
-/// Reads all of it, and changes nothing. Exit code 0: complete; 1: not complete; 2: it could not be
-/// checked.
+/// Reads all of it, and changes nothing, unless --repair fetches what is missing or wrong. Exit code
+/// 0: complete; 1: not complete; 2: it could not be checked.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Torrent file, or http:// address of one.
@@ -359,6 +359,17 @@ pub(crate) struct Verify {
 
     /// The content, or the folder that holds it.
     pub(crate) path: PathBuf,
+
+    /// Fetch exactly what is missing or wrong, whatever an earlier run believed.
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    #[command(flatten)]
+    pub(crate) network: Network,
+
+    /// With --repair, try this peer, IP:PORT. Can be repeated.
+    #[arg(long = "peer", value_name = "ADDR")]
+    pub(crate) peers: Vec<SocketAddr>,
 
     /// Report as JSON on standard output.
     #[arg(long)]

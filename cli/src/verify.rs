@@ -1,18 +1,22 @@
 //! `teem verify`: whether content on disk is that of a torrent.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use teem_core::bitfield::Bitfield;
 use teem_core::hash::Digest;
 use teem_core::ids::PieceIndex;
 use teem_core::metainfo::{Metainfo, merkle};
-use teem_io::tls::TlsConfig;
+use teem_core::torrent::resume::{Resume, resume_name};
+use teem_io::storage;
 
-use crate::args::Verify;
+use crate::args::{Choice, Get, Sharing, Verify};
 use crate::failure::Failure;
-use crate::{Outcome, hashing, paths, report, size, source};
+use crate::{Outcome, engine, get, hashing, paths, report, size, source};
 
 pub(crate) fn run(verify: &Verify) -> Outcome {
-    let metainfo = source::load(&verify.torrent, &TlsConfig::new())?;
+    let metainfo = source::load(&verify.torrent, &engine::tls(&verify.network)?)?;
     let info = metainfo.info();
     let folder = paths::find_folder(&verify.path, info.name())?;
     let layout = info.layout();
@@ -76,10 +80,63 @@ pub(crate) fn run(verify: &Verify) -> Outcome {
     if complete {
         return Ok(());
     }
+    if verify.repair {
+        note(&metainfo, &folder, &right)?;
+        return get::run(&Get {
+            torrents: vec![verify.torrent.clone()],
+            output: folder,
+            network: verify.network.clone(),
+            peers: verify.peers.clone(),
+            choice: Choice::default(),
+            down: None,
+            torrent_down: None,
+            torrent_up: None,
+            seed: false,
+            sharing: Sharing::default(),
+            json: verify.json,
+        });
+    }
     Err(Failure::Incomplete(format!(
-        "not complete: {missing} of {} pieces are missing or wrong\n`teem get` fetches them",
+        "not complete: {missing} of {} pieces are missing or wrong\n--repair fetches them",
         right.len()
     )))
+}
+
+/// Puts what was found in the place of what an earlier run believed.
+fn note(metainfo: &Metainfo, folder: &Path, right: &[bool]) -> Outcome {
+    let info = metainfo.info();
+    let layout = info.layout();
+    let (hash, count) = (info.swarm_hash(), layout.piece_count());
+    let state = paths::location(&paths::state_folder(folder));
+    let before = storage::load(&state, &resume_name(hash)).ok().flatten();
+    let before =
+        before.and_then(|saved| Resume::from_bytes(&saved, hash, count, layout.file_count()).ok());
+    let mut have = Bitfield::new(count);
+    for piece in (0..count).filter(|piece| right[*piece as usize]) {
+        have.set(piece);
+    }
+    let files = layout.files().map(|file| {
+        let stored = !file.is_pad() && file.link_target().is_none();
+        let found = fs::metadata(folder.join(file.path())).ok().filter(|_| stored)?;
+        Some((found.len(), found.mtime() * 1_000_000_000 + found.mtime_nsec()))
+    });
+    let files = files.collect();
+    let resume = match before {
+        Some(before) => Resume { have, files, partial: Vec::new(), completed: false, ..before },
+        None => Resume {
+            info_hash: hash,
+            have,
+            files,
+            partial: Vec::new(),
+            downloaded: 0,
+            uploaded: 0,
+            completed: false,
+            seeded: teem_core::time::Duration::ZERO,
+            layers: Vec::new(),
+        },
+    };
+    storage::save(&state, &resume_name(hash), &resume.to_bytes())
+        .map_err(|error| Failure::Input(format!("what was found cannot be kept: {error}")))
 }
 
 /// Whether a piece has every hash that the torrent has of it; none: it has none.

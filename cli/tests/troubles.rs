@@ -120,3 +120,31 @@ fn whoever_is_root_meets_a_read_only_folder(yard: &Yard) {
     assert_eq!(got.status.code(), Some(1), "{}", stderr(&got));
     assert!(stderr(&got).to_lowercase().contains("read-only"), "{}", stderr(&got));
 }
+
+#[test]
+fn silent_damage_is_repaired_by_fetching_just_that() {
+    let yard = Yard::new(8 * MIB as usize);
+    let (_seeder, peer) = yard.seeder(&[]);
+    let got = run(&yard.get("got", &["--peer", &peer]));
+    assert_eq!(code(&got), 0, "{}", stderr(&got));
+    let path = yard.path("got/data.bin");
+    let before = std::fs::metadata(&path).and_then(|found| found.modified()).expect("it is there");
+    let mut content = yard.content.clone();
+    content[3 * MIB as usize] ^= 1;
+    std::fs::write(&path, &content).expect("written");
+    let file = std::fs::File::options().write(true).open(&path).expect("opened");
+    file.set_modified(before).expect("as if nothing had been");
+    drop(file);
+
+    let believed = run(&yard.get("got", &["--peer", &peer]));
+    assert_eq!(event(&believed, "summary")["downloaded_bytes"], 0, "nothing shows");
+    let (torrent, folder) = (yard.text("data.torrent"), yard.text("got"));
+    let verify = ["verify", &torrent, &folder, "--json", "--bind", "127.0.0.1", "--port", "0"];
+    let told = common::teem(&verify);
+    assert_eq!(code(&told), 1);
+    assert_eq!(event(&told, "verified")["right_pieces"], 31);
+    let repaired = common::teem(&[&verify[..], &["--repair", "--peer", &peer]].concat());
+    assert_eq!(code(&repaired), 0, "{}", stderr(&repaired));
+    assert_eq!(event(&repaired, "summary")["downloaded_bytes"], 256 * 1024);
+    assert!(yard.is_complete("got"));
+}
