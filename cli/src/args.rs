@@ -56,6 +56,7 @@ pub(crate) enum Command {
 
 /// How to reach others, and be reached.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Connections")]
 pub(crate) struct Network {
     /// Use only this address of this machine; give one of each family to use both.
     ///
@@ -106,6 +107,7 @@ pub(crate) struct Network {
 
 /// What is wanted of a torrent.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What is wanted")]
 pub(crate) struct Choice {
     /// Download only these files: numbers and ranges as `teem show` prints them, such as 1,3-5,8-.
     ///
@@ -128,6 +130,7 @@ pub(crate) struct Choice {
 
 /// When others were served enough.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Sharing")]
 pub(crate) struct Sharing {
     /// Serve until this much was sent for each byte of the content, such as 1.5.
     #[arg(long, value_name = "RATIO", value_parser = choose::ratio)]
@@ -180,38 +183,41 @@ pub(crate) struct Get {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) output: PathBuf,
 
+    /// Report as JSON lines on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(flatten)]
     pub(crate) network: Network,
 
     /// Try this peer, IP:PORT. Can be repeated.
-    #[arg(long = "peer", value_name = "ADDR")]
+    #[arg(long = "peer", value_name = "ADDR", help_heading = "Connections")]
     pub(crate) peers: Vec<SocketAddr>,
 
     #[command(flatten)]
     pub(crate) choice: Choice,
 
     /// Receive at most this much from peers, over all torrents.
-    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate,
+          help_heading = "Connections")]
     pub(crate) down: Option<u64>,
 
     /// Receive at most this much for each torrent.
-    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate,
+          help_heading = "Connections")]
     pub(crate) torrent_down: Option<u64>,
 
     /// Send at most this much for each torrent.
-    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate,
+          help_heading = "Connections")]
     pub(crate) torrent_up: Option<u64>,
 
     /// Serve others after the download, until Ctrl-C, or as --seed-ratio and --seed-time say.
-    #[arg(long)]
+    #[arg(long, help_heading = "Sharing")]
     pub(crate) seed: bool,
 
     #[command(flatten)]
     pub(crate) sharing: Sharing,
-
-    /// Report as JSON lines on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Serve a torrent whose content is here.
@@ -226,15 +232,15 @@ pub(crate) struct Seed {
     /// The content, or the folder that holds it.
     pub(crate) path: PathBuf,
 
+    /// Report as JSON lines on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(flatten)]
     pub(crate) network: Network,
 
     #[command(flatten)]
     pub(crate) sharing: Sharing,
-
-    /// Report as JSON lines on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Run a tracker.
@@ -364,16 +370,16 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) repair: bool,
 
+    /// Report as JSON on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(flatten)]
     pub(crate) network: Network,
 
     /// With --repair, try this peer, IP:PORT. Can be repeated.
     #[arg(long = "peer", value_name = "ADDR")]
     pub(crate) peers: Vec<SocketAddr>,
-
-    /// Report as JSON on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Show that it works: a tracker, a seeder and some downloads, all on this machine.
