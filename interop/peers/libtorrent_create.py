@@ -2,7 +2,9 @@
 """Makes a torrent of a folder with libtorrent, or says whether another torrent is the same.
 
 Used by the interoperation tests. With --compare, exits 0 if that torrent has the same `info`, byte
-for byte, and the same piece layers, and 1 with both on standard error if not.
+for byte, and the same piece layers, and 1 with both on standard error if not. Since 2.1, libtorrent
+pads the last file of a hybrid torrent too, which BEP 52 does not ask for and teem does not do: that
+pad and the v1 hash of the piece that it lies in are left out of the comparison.
 """
 
 import argparse
@@ -31,6 +33,15 @@ def arguments():
     return parser.parse_args()
 
 
+def alike(made, other):
+    made, other = dict(made), dict(other)
+    files = made.get(b"files", [])
+    if files and files[-1].get(b"attr") == b"p" and other.get(b"files") == files[:-1]:
+        made[b"files"] = files[:-1]
+        made[b"pieces"], other[b"pieces"] = made[b"pieces"][:-20], other[b"pieces"][:-20]
+    return lt.bencode(made) == lt.bencode(other)
+
+
 def main():
     args = arguments()
     warnings.simplefilter("ignore")
@@ -47,10 +58,10 @@ def main():
         args.output.write_bytes(lt.bencode(made))
     if args.compare:
         other = lt.bdecode(args.compare.read_bytes())
-        same = lt.bencode(made[b"info"]) == lt.bencode(other[b"info"])
+        same = alike(made[b"info"], other[b"info"])
         same = same and made.get(b"piece layers", {}) == other.get(b"piece layers", {})
         if not same:
-            print("libtorrent:", made, "\nother:", other, file=sys.stderr)
+            print("libtorrent:", made[b"info"], "\nother:", other[b"info"], file=sys.stderr)
             return 1
     return 0
 
