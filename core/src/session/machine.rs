@@ -309,14 +309,13 @@ impl Session {
     pub(super) fn grant_rates(&mut self) {
         let (read, send) = self.cx.gate.granted(self.cx.now());
         if read {
-            for id in self.streams.ids() {
-                self.streams.read_again(id, &mut self.cx.out);
-            }
+            self.streams.read_all_again(&mut self.cx.out);
         }
         for id in send {
             self.streams.send_again(id, &mut self.cx.out);
         }
-        self.await_rates();
+        let (now, next) = (self.cx.now(), self.cx.gate.grant_at());
+        self.cx.timers.set(self.rates_timer, now, next);
     }
 }
 

@@ -39,6 +39,13 @@ pub(crate) enum Kind {
 }
 
 impl Stream {
+    fn read_again(&mut self, id: StreamId, out: &mut Outbox) {
+        if matches!(self.kind, Kind::Peer(_)) && !self.want_read {
+            self.want_read = true;
+            out.push(Output::WantRead(id));
+        }
+    }
+
     /// Lends the next unsent bytes, encrypted if the stream is.
     pub(crate) fn lend(&mut self, max: usize, out: &mut Vec<Bytes>) -> usize {
         match self.cipher() {
@@ -179,10 +186,15 @@ impl Streams {
 
     /// A limit that held a stream up lets it be read again.
     pub(crate) fn read_again(&mut self, id: StreamId, out: &mut Outbox) {
-        let Some(stream) = self.slab.get_mut(id) else { return };
-        if matches!(stream.kind, Kind::Peer(_)) && !stream.want_read {
-            stream.want_read = true;
-            out.push(Output::WantRead(id));
+        if let Some(stream) = self.slab.get_mut(id) {
+            stream.read_again(id, out);
+        }
+    }
+
+    /// A limit that held every stream up lets them be read again.
+    pub(crate) fn read_all_again(&mut self, out: &mut Outbox) {
+        for (id, stream) in self.slab.iter_mut() {
+            stream.read_again(id, out);
         }
     }
 
@@ -194,11 +206,6 @@ impl Streams {
             stream.want_write = true;
             out.push(Output::WantWrite(id));
         }
-    }
-
-    /// Every stream, in the order of their ids.
-    pub(crate) fn ids(&self) -> Vec<StreamId> {
-        self.slab.keys().collect()
     }
 
     /// Sets a peer's timer to what it is waiting for.

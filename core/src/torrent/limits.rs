@@ -30,20 +30,22 @@ impl Torrent {
     /// Limits of its own from now on, or none.
     pub(crate) fn set_limits(&mut self, limits: RateLimits, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
-        if limits.is_none() {
-            let gate = self.gate.take();
-            for id in gate.map(|gate| gate.into_waiting()).unwrap_or_default() {
-                streams.send_again(id, &mut cx.out);
+        match (&mut self.gate, limits.is_none()) {
+            (None, true) => {}
+            (Some(_), true) => {
+                for id in self.gate.take().map(|gate| gate.into_waiting()).unwrap_or_default() {
+                    streams.send_again(id, &mut cx.out);
+                }
+                for id in &self.peers {
+                    streams.read_again(*id, &mut cx.out);
+                }
             }
-        } else if let Some(gate) = &mut self.gate {
-            gate.set(now, limits);
-        } else {
-            self.gate = Some(Box::new(Gate::new(now, limits)));
+            (Some(gate), false) => {
+                gate.set(now, limits);
+                self.grant_rates(streams, cx);
+            }
+            (gate @ None, false) => *gate = Some(Box::new(Gate::new(now, limits))),
         }
-        for id in &self.peers {
-            streams.read_again(*id, &mut cx.out);
-        }
-        self.grant_rates(streams, cx);
         self.arm(cx);
     }
 
