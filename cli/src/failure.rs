@@ -71,7 +71,7 @@ pub(crate) fn storage_text(name: &str, error: &JobError) -> String {
         JobErrorKind::Busy => {
             "another teem works on this torrent in this folder; wait for it or stop it, or choose another folder"
         }
-        JobErrorKind::Full => "make room on the disk; what is here already is safe",
+        JobErrorKind::Full => "make room on the disk, then run the same command again to go on",
         JobErrorKind::PermissionDenied => {
             "choose a folder that you may write to, or change its permissions"
         }
@@ -81,8 +81,13 @@ pub(crate) fn storage_text(name: &str, error: &JobError) -> String {
         }
         _ => "run the same command again to go on",
     };
+    format!("{}\n{hint}", storage_fault(name, error))
+}
+
+/// What is wrong with the storage of a torrent, for those who need not do anything yet.
+pub(crate) fn storage_fault(name: &str, error: &JobError) -> String {
     let detail = error.detail.split(" (os error").next().unwrap_or(&error.detail);
-    format!("{name}: {}: {detail}\n{hint}", error.kind)
+    format!("{name}: {}: {detail}", error.kind)
 }
 
 /// An error of the system without its number.

@@ -18,7 +18,7 @@ use teem_core::session::{Event, Session, TorrentSnapshot, TorrentState};
 use teem_core::time::Instant;
 use teem_core::torrent::share::ShareLimit;
 
-use crate::failure::{Failure, storage_text};
+use crate::failure::{Failure, storage_fault, storage_text};
 use crate::progress::{Above, Bars};
 pub(crate) use text::{mask_url, printable};
 
@@ -205,8 +205,8 @@ impl Report {
             }
             Event::DiskFull(id, error) => {
                 self.warn(&format!(
-                    "{}\nothers are served meanwhile; it goes on when there is room",
-                    storage_text(&self.name(*id), error)
+                    "{}\nothers are served meanwhile; it goes on by itself when there is room",
+                    storage_fault(&self.name(*id), error)
                 ));
             }
             Event::DiskHasRoom(id) => {
