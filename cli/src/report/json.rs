@@ -79,6 +79,12 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
             write("disk_full", members);
         }
         Event::DiskHasRoom(id) => write("disk_has_room", json!({ "torrent": report.hash(*id) })),
+        Event::PieceUnreadable(id, piece, error) => {
+            let message = error.to_string();
+            let members =
+                json!({ "torrent": report.hash(*id), "piece": piece.0, "message": message });
+            write("piece_unreadable", members);
+        }
         Event::PieceFailed(id, piece) => {
             write("piece_failed", json!({ "torrent": report.hash(*id), "piece": piece.0 }));
         }

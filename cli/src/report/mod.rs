@@ -172,6 +172,20 @@ impl Report {
             Event::TorrentFailed(id, error) if !self.is_json() => {
                 hint(&format!("error: {}", storage_text(&self.name(*id), error)));
             }
+            Event::PieceUnreadable(id, piece, error) => {
+                let name = self.name(*id);
+                tracing::info!(torrent = name, piece = piece.0, %error, "a piece cannot be read");
+                // One file may hold thousands of them.
+                let told = (name.clone().into(), error.detail.clone());
+                if self.told.insert(told) {
+                    self.warn(&format!(
+                        "{}\npiece {} cannot be served, and others like it; `teem verify --repair` \
+                         fetches again what is damaged",
+                        storage_fault(&name, error),
+                        piece.0
+                    ));
+                }
+            }
             Event::PieceFailed(id, piece) => {
                 tracing::info!(torrent = self.name(*id), piece = piece.0, "a piece was corrupt");
             }

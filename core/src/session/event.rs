@@ -195,6 +195,9 @@ pub enum Event {
     FilesFinished(TorrentId, Vec<usize>),
     /// A piece is ours.
     PieceVerified(TorrentId, PieceIndex),
+    /// A piece that was here could not be read for a peer, which was refused it. Told once for each
+    /// piece until the torrent is started again.
+    PieceUnreadable(TorrentId, PieceIndex, JobError),
     /// A piece turned out wrong and will be fetched again.
     PieceFailed(TorrentId, PieceIndex),
     /// A connection is through its handshake, and how the encrypted one ended, if there was one.

@@ -254,8 +254,12 @@ impl Session {
             }
             JobOwner::Read { torrent, stream, run } => {
                 let data = match result {
-                    Ok(JobOutput::Read(data)) => Some(data),
-                    _ => None,
+                    Ok(JobOutput::Read(data)) => Ok(data),
+                    Ok(other) => Err(JobError {
+                        kind: JobErrorKind::Io,
+                        detail: alloc::format!("a read yielded {other:?}").into(),
+                    }),
+                    Err(error) => Err(error),
                 };
                 self.with_torrent(torrent, |t, streams, cx| {
                     t.on_read(stream, &run, data, streams, cx);

@@ -59,6 +59,7 @@ use self::share::ShareLimits;
 use self::slots::Chokers;
 use self::suggest::Suggestions;
 use self::trees::Trees;
+use crate::bitfield::Bitfield;
 use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
 use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
 use crate::metainfo::Metainfo;
@@ -146,6 +147,8 @@ pub(crate) struct Torrent {
     down: Rate,
     up: Rate,
     room: Room,
+    /// Pieces that could not be read for somebody since it was started; none: all could.
+    unreadable: Option<Box<Bitfield>>,
     /// A peer could have been asked for more if there had been memory.
     starved: bool,
     /// Reused between picks.
@@ -286,6 +289,7 @@ impl Torrent {
             down: Rate::new(now),
             up: Rate::new(now),
             room: Room::default(),
+            unreadable: None,
             starved: false,
             picked: Vec::new(),
             metainfo: add.metainfo.0,
@@ -307,6 +311,7 @@ impl Torrent {
         self.again = false;
         self.checked = false;
         self.room = Room::default();
+        self.unreadable = None;
         self.open(cx);
     }
 

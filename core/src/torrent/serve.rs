@@ -1,12 +1,15 @@
 //! How blocks leave: requests wait, neighbours are read together, and what was read is lent to the
 //! driver in slices.
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 
 use super::choker::owes;
 use super::{Phase, Torrent};
+use crate::bitfield::Bitfield;
 use crate::ids::{PieceIndex, StreamId};
-use crate::machine::Job;
+use crate::machine::{Job, JobError, JobErrorKind};
 use crate::peer::{
     Allowed, CloseReason, INVALID_MAX, Misbehaviour, OVERFLOW_MAX, REQUEST_LEN_MAX, Run,
     allowed_set,
@@ -152,21 +155,27 @@ impl Torrent {
         }
     }
 
-    /// Blocks for a peer were read; none: they could not be.
+    /// Blocks for a peer were read, or could not be.
     pub(crate) fn on_read(
         &mut self,
         id: StreamId,
         run: &Run,
-        data: Option<Bytes>,
+        data: Result<Bytes, JobError>,
         streams: &mut Streams,
         cx: &mut Cx,
     ) {
         let len: u32 = run.iter().map(|request| request.length).sum();
+        let mut data = match data {
+            Ok(data) => Some(data).filter(|data| data.len() == len as usize),
+            Err(error) => {
+                self.on_unreadable(run, error, cx);
+                None
+            }
+        };
         let Some(peer) = streams.peer_mut(id) else { return };
         let fast = peer.fast();
         let Some(uploads) = &mut peer.uploads else { return };
         uploads.reading = uploads.reading.saturating_sub(len as usize);
-        let mut data = data.filter(|data| data.len() == len as usize);
         for request in run {
             let Some(peer) = streams.peer_mut(id) else { return };
             let Some(uploads) = &mut peer.uploads else { return };
@@ -195,6 +204,21 @@ impl Torrent {
             streams.send(id, block, &mut cx.out);
         }
         self.serve(id, streams, cx);
+    }
+
+    /// Something that is here could not be read: told once for a piece, whoever asks for it.
+    fn on_unreadable(&mut self, run: &Run, error: JobError, cx: &mut Cx) {
+        if error.kind == JobErrorKind::Cancelled || !self.is_running() {
+            return;
+        }
+        let pieces = self.picker.layout().pieces();
+        let told = self.unreadable.get_or_insert_with(|| Box::new(Bitfield::new(pieces)));
+        // A run is of one piece.
+        let piece = run[0].piece;
+        if !told.get(piece.0) {
+            told.set(piece.0);
+            cx.event(Event::PieceUnreadable(self.id, piece, error));
+        }
     }
 
     /// The driver took something that we send to a peer.
