@@ -1,7 +1,7 @@
 //! RC4, as MSE uses it. It is broken as a cipher, and here only to hide.
 //!
-//! Of our own, since it is the whole cost of an encrypted byte: eight bytes at a time are half as
-//! fast again as the `rc4` crate (710 against 440 MB/s where this was written).
+//! Of our own, since it is the whole cost of an encrypted byte: long runs go 2.2 times as fast as
+//! OpenSSL's (957 against 462 MB/s in one minute), and its loop is as fast as the `rc4` crate's.
 
 /// One direction of a stream. 258 bytes.
 #[derive(Clone)]
@@ -30,9 +30,33 @@ impl Rc4 {
 
     /// Encrypts, or decrypts, in place.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        // In registers, which they would not be behind a reference that the table is behind too.
-        let (mut i, mut j) = (self.i, self.j);
-        let mut next = || step(&mut self.table, &mut i, &mut j);
+        if bytes.len() >= WIDE_FROM {
+            return self.apply_wide(bytes);
+        }
+        for byte in bytes {
+            *byte ^= step(&mut self.table, &mut self.i, &mut self.j);
+        }
+    }
+
+    /// The same for many bytes, more than twice as fast: with a word for each entry of the table,
+    /// and the entry at the next `i` read before the exchange at this one is written. Loads that
+    /// follow a store to an address not known yet are what the plain loop waits for. Where both
+    /// are the same place, the entry is what was written.
+    fn apply_wide(&mut self, bytes: &mut [u8]) {
+        let mut table = self.table.map(u32::from);
+        let (mut i, mut j) = (self.i.wrapping_add(1), self.j);
+        let mut a = table[usize::from(i)];
+        let mut next = || {
+            j = j.wrapping_add(a as u8);
+            let b = table[usize::from(j)];
+            table[usize::from(i)] = b;
+            i = i.wrapping_add(1);
+            let ahead = table[usize::from(i)];
+            table[usize::from(j)] = a;
+            let key = table[usize::from((a as u8).wrapping_add(b as u8))] as u8;
+            a = if i == j { a } else { ahead };
+            key
+        };
         let (words, rest) = bytes.as_chunks_mut::<8>();
         for word in words {
             let mut keys = 0;
@@ -44,7 +68,8 @@ impl Rc4 {
         for byte in rest {
             *byte ^= next();
         }
-        (self.i, self.j) = (i, j);
+        (self.i, self.j) = (i.wrapping_sub(1), j);
+        self.table = table.map(|entry| entry as u8);
     }
 
     /// Leaves out so many bytes of the keystream.
@@ -54,6 +79,9 @@ impl Rc4 {
         }
     }
 }
+
+/// From how many bytes on a wide table earns the making of it.
+const WIDE_FROM: usize = 512;
 
 /// The next byte of the keystream.
 #[inline(always)]
@@ -120,6 +148,9 @@ mod tests {
             let mut stream = [0; 16];
             rc4.apply(&mut stream);
             assert_eq!(stream, *unhex(wanted), "{key} at {at}");
+            let mut run = vec![0; at + WIDE_FROM];
+            Rc4::new(&unhex(key)).apply(&mut run);
+            assert_eq!(run[at..at + 16], *unhex(wanted), "{key} at {at}, in one run");
         }
     }
 
@@ -131,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_split_gives_the_same_stream(steps in prop::collection::vec(0_usize..40, 0..20)) {
+        fn any_split_gives_the_same_stream(steps in prop::collection::vec(0..3 * WIDE_FROM, 0..20)) {
             let mut whole = vec![0; steps.iter().sum()];
             let mut rc4 = Rc4::new(b"key");
             let mut stepwise = rc4.clone();
