@@ -21,6 +21,7 @@
 //! [lanes](crate::lanes) waits a few milliseconds for streams to fill them, as long as that helps:
 //! sixteen side by side cost what four cost one after the other.
 
+mod pool;
 mod queue;
 mod workers;
 

@@ -8,6 +8,7 @@ use teem_core::chunks::Chunks;
 use teem_core::hash::{HashAlgorithm, HashState};
 use teem_core::machine::{FileOp, HashSource, Job, JobError, JobErrorKind, JobOutput, JobResult};
 
+use super::pool::Pool;
 use super::queue::{Arrived, Batch, Patience, Queue, Shared};
 use super::{Task, Ticket, Work, cancelled};
 use crate::dns;
@@ -77,12 +78,13 @@ impl Class {
 pub(super) fn run(class: Class, queue: &Queue, shared: &Shared) {
     let share = class.batch(shared.lanes);
     let mut buffer = Vec::new();
+    let mut pool = Pool::default();
     let mut patience = Patience::default();
     while let Some(batch) = queue.take(share, &mut patience) {
         let mut sink = Sink::new(shared, &batch);
         let done = catch_unwind(AssertUnwindSafe(|| match class {
             Class::Write => write_all(batch, &mut sink),
-            Class::Read => read_all(batch, &mut sink),
+            Class::Read => read_all(batch, &mut pool, &mut sink),
             Class::Hash => hash_all(batch, &mut buffer, &mut sink),
             Class::Files | Class::Save | Class::Resolve => one_by_one(batch, &mut sink),
         }));
@@ -235,7 +237,7 @@ fn write_run(run: &[Span<Chunks>]) -> Result<(), JobError> {
     first.storage.write_at(first.offset, &parts)
 }
 
-fn read_all(batch: Vec<Task>, sink: &mut Sink<'_>) {
+fn read_all(batch: Vec<Task>, pool: &mut Pool, sink: &mut Sink<'_>) {
     let mut spans: Vec<Span<usize>> = Vec::with_capacity(batch.len());
     for Task { ticket, work } in batch {
         let Work::Job { job: Job::Read { offset, len, .. }, storage } = work else { continue };
@@ -255,12 +257,12 @@ fn read_all(batch: Vec<Task>, sink: &mut Sink<'_>) {
         if count == 0 {
             break;
         }
-        let mut read = read_run(&spans[..count]);
+        let mut read = read_run(&spans[..count], pool);
         let alone = read.is_err() && count > 1;
         for span in rest.by_ref().take(count) {
             let result = match &mut read {
                 Ok(bytes) => Ok(bytes.split_to(span.what)),
-                Err(_) if alone => read_run(std::slice::from_ref(&span)),
+                Err(_) if alone => read_run(std::slice::from_ref(&span), pool),
                 Err(failed) => Err(failed.clone()),
             };
             sink.complete(span.ticket, result.map(JobOutput::Read));
@@ -269,11 +271,11 @@ fn read_all(batch: Vec<Task>, sink: &mut Sink<'_>) {
     }
 }
 
-fn read_run(run: &[Span<usize>]) -> Result<Bytes, JobError> {
+fn read_run(run: &[Span<usize>], pool: &mut Pool) -> Result<Bytes, JobError> {
     let Some(first) = run.first() else { return Ok(Bytes::new()) };
-    let mut buf = vec![0; run.iter().map(|span| span.what).sum()];
+    let mut buf = pool.take(run.iter().map(|span| span.what).sum());
     first.storage.read_at(first.offset, &mut buf)?;
-    Ok(Bytes::from(buf))
+    Ok(pool.lend(buf))
 }
 
 /// A hash job without its bytes.
