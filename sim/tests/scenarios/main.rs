@@ -1,5 +1,5 @@
-//! Scenarios that other engines hold themselves to, as tests of ours; `table.md` and
-//! `table_sessions.md` say which is where.
+//! Scenarios that other engines hold themselves to, as tests of ours; `table.md`,
+//! `table_sessions.md` and `table_transfers.md` say which is where.
 
 mod checking;
 mod encryption;
@@ -14,4 +14,5 @@ mod tampered;
 mod timeouts;
 mod tracker_http;
 mod trackers;
+mod transfers;
 mod v2;
