@@ -1,7 +1,7 @@
 //! RC4, as MSE uses it. It is broken as a cipher, and here only to hide.
 //!
-//! Of our own, since it is the whole cost of an encrypted byte: long runs go 2.2 times as fast as
-//! OpenSSL's (957 against 462 MB/s in one minute), and its loop is as fast as the `rc4` crate's.
+//! Of our own, since it is the whole cost of an encrypted byte: long runs go twice as fast as
+//! OpenSSL's (957 against 462 MB/s in the same minutes).
 
 /// One direction of a stream. 258 bytes.
 #[derive(Clone)]
