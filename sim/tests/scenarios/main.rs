@@ -11,6 +11,7 @@ mod swarm;
 mod swarm_rows;
 mod table;
 mod tampered;
+mod threats;
 mod timeouts;
 mod tracker_http;
 mod trackers;

@@ -168,20 +168,21 @@ fn a_request_while_choked_is_rejected_and_nothing_else() {
 
 #[test]
 fn messages_that_announce_too_much_are_told_apart() {
-    let len: u32 = 2_000_000;
-    let announced = |id: u8| -> &'static [u8] {
-        let mut bytes = len.to_be_bytes().to_vec();
-        bytes.push(id);
-        bytes.leak()
-    };
-    for (id, error) in [
-        (0, WireError::FixedLength { id: 0, len }),
-        (5, WireError::BitfieldLength { len, pieces: PIECES }),
-        (7, WireError::BlockTooLong { len }),
-        (20, WireError::ExtendedTooLong { len }),
-        (200, WireError::OtherTooLong { id: 200, len }),
-    ] {
-        assert_eq!(is_closed_for(&[], announced(id)), wire(error));
+    for len in [2_000_000, u32::MAX] {
+        let announced = |id: u8| -> &'static [u8] {
+            let mut bytes = len.to_be_bytes().to_vec();
+            bytes.push(id);
+            bytes.leak()
+        };
+        for (id, error) in [
+            (0, WireError::FixedLength { id: 0, len }),
+            (5, WireError::BitfieldLength { len, pieces: PIECES }),
+            (7, WireError::BlockTooLong { len }),
+            (20, WireError::ExtendedTooLong { len }),
+            (200, WireError::OtherTooLong { id: 200, len }),
+        ] {
+            assert_eq!(is_closed_for(&[], announced(id)), wire(error));
+        }
     }
 }
 

@@ -283,6 +283,33 @@ fn a_hybrid_torrent_answers_a_hash_request_of_a_v2_peer() {
 }
 
 #[test]
+fn requests_and_refusals_of_hashes_out_of_every_range_are_refused_and_do_no_harm() {
+    for format in [Format::V2, Format::Hybrid] {
+        let (mut stage, guest, metainfo, _) = guest(format);
+        let layout = metainfo.info().layout();
+        let root =
+            *layout.files().find_map(teem_core::metainfo::File::pieces_root).expect("a tree");
+        for root in [root, [0; 32]] {
+            let sound = HashRequest { root, base: 2, index: 0, length: 2, proof_layers: 0 };
+            for wrong in [
+                HashRequest { base: u32::MAX, ..sound },
+                HashRequest { index: u32::MAX, ..sound },
+                HashRequest { length: u32::MAX, ..sound },
+                HashRequest { length: 0, ..sound },
+                HashRequest { index: u32::MAX - 1, proof_layers: u32::MAX, ..sound },
+            ] {
+                let answer = ask(&mut stage, guest, wrong);
+                assert_eq!(answer, HashMessage::Reject(wrong), "{format:?}");
+                // A refusal of what was never asked for.
+                stage.send(guest, &Message::Hash(HashMessage::Reject(wrong).into()));
+            }
+        }
+        stage.wait(Duration::from_secs(1));
+        assert_eq!((stage.peers(), stage.closings()), (1, vec![]), "{format:?}");
+    }
+}
+
+#[test]
 fn hashes_that_nobody_asked_for_close_their_sender() {
     let (metainfo, content) = torrent_of(FILES, PIECE_LEN, Format::Hybrid, 9);
     let message = HashMessage::Hashes(ANY, vec![0; 64].into());
