@@ -1,5 +1,5 @@
 //! Buffers that reads are lent in, used again when nobody holds them any more: new ones cost the
-//! system a fault and a cleared page for each 4 KiB, about a sixth of all that serving costs.
+//! system a fault and a cleared page for each 4 KiB, about a quarter of all that serving cost.
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,7 +9,7 @@ const BUFFERS_MAX: usize = 16;
 /// Shorter ones are cheap to make, and a long one would be pinned by few bytes.
 const LEN_MIN: usize = 64 * 1024;
 
-/// See the [module](self). Holds at most [`BUFFERS_MAX`] buffers of the longest read.
+/// See the [module](self). Each thread that reads has one.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     lent: Vec<Bytes>,

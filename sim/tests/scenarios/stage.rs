@@ -1,5 +1,7 @@
 //! One session and scripted peers around it.
 
+use std::net::IpAddr;
+
 use teem_core::peer::CloseReason;
 use teem_core::session::{Config, Event};
 use teem_core::time::{Duration, Instant};
@@ -105,6 +107,17 @@ impl Stage {
     pub(crate) fn peers(&self) -> usize {
         self.swarm.snapshot(self.session).peers
     }
+}
+
+/// Whom a session banned, oldest first.
+pub(crate) fn banned(swarm: &Swarm, session: HostId) -> Vec<IpAddr> {
+    let events = swarm.events(session).iter();
+    events
+        .filter_map(|event| match event {
+            Event::PeerBanned(_, ip) => Some(*ip),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Why a session closed connections, oldest first.

@@ -1,12 +1,13 @@
 //! Whole sessions on a virtual network: what a client promises, seen from outside.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use teem_core::machine::JobErrorKind;
 use teem_core::session::{AddTorrent, Command, Config, Event, RemoveFiles, TorrentState, WaitsFor};
 use teem_core::torrent::resume::resume_name;
 use teem_sim::swarm::{Swarm, folder, ip, state};
+
+use crate::stage::banned;
 
 const PIECE_LEN: u32 = 64 * 1024;
 
@@ -72,15 +73,7 @@ fn a_peer_that_sends_corrupt_blocks_is_banned_and_an_honest_one_never() {
             swarm.snapshot(leecher)
         );
         assert!(swarm.disk(leecher) == bytes);
-        let banned: Vec<IpAddr> = swarm
-            .events(leecher)
-            .iter()
-            .filter_map(|event| match event {
-                Event::PeerBanned(_, ip) => Some(*ip),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(banned, [ip(poisoner)]);
+        assert_eq!(banned(&swarm, leecher), [ip(poisoner)]);
         assert!(swarm.heard(leecher, |event| matches!(event, Event::PieceFailed(..))));
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use teem_core::ids::PieceIndex;
 use teem_core::peer::{CloseReason, Misbehaviour};
-use teem_core::session::{Config, Event};
+use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_core::wire::{BlockRequest, Message};
-use teem_sim::swarm::{Swarm, address, ip};
+use teem_sim::swarm::{Swarm, ip};
 
-use crate::stage::{PIECE_LEN, Stage};
+use crate::stage::{PIECE_LEN, Stage, banned};
 
 /// A client whose disk fails fetches the same piece for ever; whole ranges of addresses were banned
 /// for that.
@@ -54,15 +54,7 @@ fn of_ten_seeders_the_one_that_sends_wrong_bytes_is_banned_and_nobody_else() {
     let leecher = swarm.leecher(Config::default());
     swarm.introduce(leecher, &seeders);
     assert!(swarm.run(300, |swarm| swarm.is_complete(leecher)));
-    let banned: Vec<_> = swarm
-        .events(leecher)
-        .iter()
-        .filter_map(|event| match event {
-            Event::PeerBanned(_, ip) => Some(*ip),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(banned, [ip(poisoner)], "and not {}", address(seeders[0]));
+    assert_eq!(banned(&swarm, leecher), [ip(poisoner)]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use teem_sim::actors::{Conn, Kind, Puppet, Setup};
 use teem_sim::net::HostId;
 use teem_sim::swarm::{Swarm, address, folder, torrent_of};
 
-use crate::stage::{Stage, closings};
+use crate::stage::{Stage, banned, closings};
 
 const FILES: &[(&str, u64)] = &[
     ("a", 200_000),
@@ -484,15 +484,7 @@ fn who_sends_wrong_blocks_is_found_by_the_leaves_of_the_piece() {
         });
         swarm.introduce(leecher, &seeders);
         assert!(swarm.run(300, |swarm| swarm.is_complete(leecher)), "{format:?}");
-        let banned: Vec<_> = swarm
-            .events(leecher)
-            .iter()
-            .filter_map(|event| match event {
-                Event::PeerBanned(_, ip) => Some(*ip),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(banned, [liar.expect("made")], "{format:?}");
+        assert_eq!(banned(&swarm, leecher), [liar.expect("made")], "{format:?}");
         assert!(swarm.disk(leecher) == content);
     }
 }
