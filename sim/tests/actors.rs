@@ -642,3 +642,38 @@ fn rejects_that_follow_a_choke_are_not_held_against_a_peer() {
     }
     assert_eq!(swarm.session(leecher).stats().snubs, 0);
 }
+
+#[test]
+fn what_a_lone_peer_cannot_give_keeps_nothing_from_us_that_it_can() {
+    const PIECES: u32 = 48;
+    let piece_len = 16 * BLOCK_LEN;
+    for unreadable_every in [2, 3, 12] {
+        let mut swarm = Swarm::new((PIECES * piece_len) as usize, piece_len, 10);
+        let (leecher, hosts) = leecher_among_puppets(&mut swarm, 1);
+        let host = hosts[0];
+        let is_lost = |piece: PieceIndex| piece.0 % unreadable_every == 1;
+        let (mut answered, mut refused) = (0, 0);
+        let start = swarm.now();
+        let good = (0..PIECES).filter(|piece| !is_lost(PieceIndex(*piece))).count() as u32;
+        while swarm.snapshot(leecher).have_pieces < good {
+            for request in requests_to(&swarm, host).split_off(answered) {
+                answered += 1;
+                let BlockRequest { piece, begin, length } = request;
+                let message = if is_lost(piece) {
+                    refused += 1;
+                    Message::Reject(request)
+                } else {
+                    let from = (piece.0 * piece_len + begin) as usize;
+                    let block = swarm.content().slice(from..from + length as usize).into();
+                    Message::Piece { piece, begin, block }
+                };
+                Puppet::on_mut(&mut swarm, host).send(Conn(0), &message);
+            }
+            let took = swarm.now().saturating_since(start);
+            assert!(took < Duration::from_mins(2), "{unreadable_every}: {refused} refused");
+            swarm.run(1, |swarm| requests_to(swarm, host).len() > answered);
+        }
+        let took = swarm.now().saturating_since(start).as_secs();
+        println!("every {unreadable_every}. piece is lost: {took} s, {refused} blocks refused");
+    }
+}

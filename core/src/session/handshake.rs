@@ -21,7 +21,7 @@ impl Session {
     /// A stream that we asked for is up: we speak first.
     pub(super) fn on_peer_connected(&mut self, id: StreamId) {
         let Some(peer) = self.streams.peer_mut(id) else { return };
-        let torrent = peer.torrent;
+        let (torrent, address) = (peer.torrent, peer.address);
         let Some(greeting) = peer.greeting_mut() else { return };
         if !matches!(greeting.layer, Layer::Connecting) {
             return;
@@ -29,8 +29,11 @@ impl Session {
         greeting.layer = Layer::Clear;
         greeting.answered = true;
         let encrypt = greeting.encrypt;
-        let torrent = torrent.and_then(|torrent| self.torrents.get(torrent));
-        let Some(torrent) = torrent else { return };
+        let Some(torrent_id) = torrent else { return };
+        if let Some(torrent) = self.torrents.get_mut(torrent_id) {
+            torrent.known.answered(address);
+        }
+        let Some(torrent) = self.torrents.get(torrent_id) else { return };
         let handshake = self.handshake(torrent, torrent.hash);
         if !encrypt {
             self.send_handshake(id, &handshake);

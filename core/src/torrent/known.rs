@@ -1,11 +1,11 @@
 //! The addresses of a swarm that we know of, and when to try them.
 //!
-//! New addresses are tried in the order in which they came, those of each [`Origin`] in turn: a
-//! tracker that names thousands neither delays nor displaces what the embedder names. One that
-//! failed is tried again after a pause that doubles with each failure, and given up after
-//! [`FAILURES_MAX`]. One that we have talked to takes turns with the new ones when its pause is
-//! over, so that those thousands do not keep us from the peers that are there. A banned address is
-//! remembered and never tried or accepted.
+//! There are four kinds, which take turns: what the embedder names and what trackers name, not tried
+//! yet, each in the order in which it came; and those that are to be tried again, where somebody
+//! answered once and where nobody ever did. So a tracker that names thousands of addresses at which
+//! nobody is delays and displaces none of the others. One that failed waits, twice as long each
+//! time, and is given up after [`FAILURES_MAX`]. A banned address is remembered and never tried or
+//! accepted.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::net::{IpAddr, SocketAddr};
@@ -27,6 +27,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(15);
 /// Pause before an address is tried again that we talked to.
 const REVISIT_AFTER: Duration = Duration::from_mins(1);
 
+/// What takes turns: both of `fresh`, both of `later`.
+const KINDS: u8 = 4;
+
 /// Who told us of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -42,20 +45,18 @@ pub(crate) struct Known {
     addresses: BTreeMap<SocketAddr, Entry>,
     /// For each origin.
     fresh: [VecDeque<SocketAddr>; 2],
-    /// Whose turn it is: the place of an origin in `fresh`.
-    turn: usize,
-    /// Those that wait, and then those of them that we have talked to.
+    /// Those that wait: where nobody ever answered, and where somebody did.
     later: [BTreeSet<(Instant, SocketAddr)>; 2],
-    /// It is the turn of one that we have talked to.
-    revisits: bool,
+    /// Which of the four has its turn.
+    turn: u8,
     banned: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     failures: u8,
-    /// We have talked to it.
-    proven: bool,
+    /// Somebody is there, or was.
+    answered: bool,
     /// It is tried in the second of the two ways, encrypted or not.
     second: bool,
     place: Place,
@@ -89,47 +90,36 @@ impl Known {
             let Some(last) = last else { return false };
             self.addresses.remove(&last);
         }
-        let entry = Entry { failures: 0, proven: false, second: false, place: Place::Fresh };
+        let entry = Entry { failures: 0, answered: false, second: false, place: Place::Fresh };
         self.addresses.insert(address, entry);
         self.fresh[from as usize].push_back(address);
         true
     }
 
-    /// The next address that was never tried.
-    fn next_fresh(&mut self) -> Option<SocketAddr> {
+    /// The next address to try, which is then in use.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
         let turn = self.turn;
-        self.turn = 1 - turn;
-        [turn, 1 - turn].into_iter().find_map(|origin| {
-            let fresh = &mut self.fresh[origin];
+        let mut kinds = (0..KINDS).map(|step| (turn + step) % KINDS);
+        let (kind, address) = kinds.find_map(|kind| Some((kind, self.first(kind, now)?)))?;
+        self.turn = kind + 1;
+        let entry = self.addresses.get_mut(&address).expect("queued addresses are known");
+        entry.place = Place::InUse;
+        Some(address)
+    }
+
+    /// Takes the next one of a kind out.
+    fn first(&mut self, kind: u8, now: Instant) -> Option<SocketAddr> {
+        let at = usize::from(kind % 2);
+        if kind < 2 {
+            let fresh = &mut self.fresh[at];
             let address = fresh.pop_front();
             if fresh.is_empty() {
                 *fresh = VecDeque::new();
             }
-            address
-        })
-    }
-
-    /// The next address to try, which is then in use.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<SocketAddr> {
-        let [unproven, proven] = &self.later;
-        let due = |later: &BTreeSet<(Instant, SocketAddr)>| {
-            later.first().is_some_and(|(at, _)| *at <= now)
-        };
-        let (again, revisit) = (due(unproven), due(proven));
-        let address = if revisit && (self.revisits || !self.has_fresh()) {
-            self.revisits = false;
-            self.later[1].pop_first()?.1
-        } else if let Some(address) = self.next_fresh() {
-            self.revisits = true;
-            address
-        } else if again {
-            self.later[0].pop_first()?.1
-        } else {
-            return None;
-        };
-        let entry = self.addresses.get_mut(&address).expect("queued addresses are known");
-        entry.place = Place::InUse;
-        Some(address)
+            return address;
+        }
+        let later = &mut self.later[at];
+        later.first().is_some_and(|(at, _)| *at <= now).then(|| later.pop_first())?.map(|it| it.1)
     }
 
     /// When [`next`](Self::next) will have one; none if nobody is left to try.
@@ -138,6 +128,14 @@ impl Known {
             return Some(now);
         }
         self.later.iter().filter_map(|later| Some(later.first()?.0)).min()
+    }
+
+    /// A connection is up.
+    pub(crate) fn answered(&mut self, address: SocketAddr) {
+        let Some(entry) = self.addresses.get_mut(&canonical(address)) else { return };
+        if entry.place == Place::InUse {
+            entry.answered = true;
+        }
     }
 
     /// An attempt failed.
@@ -154,7 +152,7 @@ impl Known {
         }
         let at = now + RETRY_AFTER * (1 << entry.failures);
         entry.place = Place::Later(at);
-        self.later[usize::from(entry.proven)].insert((at, address));
+        self.later[usize::from(entry.answered)].insert((at, address));
     }
 
     /// An attempt failed, perhaps since the way in which we began is not welcome there: the other
@@ -181,8 +179,8 @@ impl Known {
         let Some(entry) = self.addresses.get_mut(&address) else { return };
         if entry.place == Place::InUse {
             let at = now + REVISIT_AFTER;
-            *entry = Entry { failures: 0, proven: true, place: Place::Later(at), ..*entry };
-            self.later[1].insert((at, address));
+            *entry = Entry { failures: 0, place: Place::Later(at), ..*entry };
+            self.later[usize::from(entry.answered)].insert((at, address));
         }
     }
 
@@ -207,7 +205,7 @@ impl Known {
                     self.fresh.iter_mut().for_each(|fresh| fresh.retain(|it| *it != address));
                 }
                 Place::Later(at) => {
-                    self.later[usize::from(entry.proven)].remove(&(at, address));
+                    self.later[usize::from(entry.answered)].remove(&(at, address));
                 }
                 Place::InUse => {}
             }
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_that_were_never_tried_do_not_keep_us_from_those_we_talked_to() {
+    fn thousands_where_nobody_is_do_not_keep_us_from_those_who_answered() {
         let mut known = Known::default();
         for last in [1, 2] {
             known.add(address(last), Origin::Embedder);
@@ -299,19 +297,22 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             known.add(SocketAddr::from(([198, 18, high, low], 1000)), Origin::Tracker);
         }
-        for last in [1, 2] {
-            known.ended(address(last), at(0));
-        }
-        // Others that failed before wait, too, and longer than these.
+        // One was talked to, the other one refused us for now.
+        known.answered(address(1));
+        known.ended(address(1), at(0));
+        known.answered(address(2));
+        known.failed(address(2), at(0));
+        // Others that failed wait, too.
         let failed: Vec<_> = (0..100).filter_map(|_| known.next(at(1))).collect();
         for address in &failed {
             known.failed(*address, at(1));
         }
         assert!(!failed.contains(&address(1)) && !failed.contains(&address(2)));
         let then = at(1) + REVISIT_AFTER;
-        let next: Vec<_> = (0..4).filter_map(|_| known.next(then)).collect();
+        let next: Vec<_> = (0..6).filter_map(|_| known.next(then)).collect();
         assert!(next.contains(&address(1)) && next.contains(&address(2)), "{next:?}");
-        assert_eq!(known.next_at(then), Some(then), "the others have their turn");
+        assert_eq!(next.iter().filter(|next| failed.contains(next)).count(), 2);
+        assert_eq!(known.next_at(then), Some(then), "those that are new have their turn");
         // Such a one that is not there any more is tried again as others are.
         known.failed(address(1), then);
         assert!((0..900).filter_map(|_| known.next(then)).all(|next| next != address(1)));

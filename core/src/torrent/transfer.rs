@@ -382,7 +382,6 @@ impl Torrent {
         if peer.refusals.as_ref().is_some_and(|refusals| refusals.is_pause(now)) {
             return;
         }
-        let refused = peer.refusals.as_ref().map(|refusals| refusals.pieces(now));
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
         let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
@@ -412,9 +411,17 @@ impl Torrent {
         };
         let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
         let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
-        let pieces = pieces.except(refused.as_deref().unwrap_or_default());
         let suggested = pipeline.suggested();
-        self.picker.pick_suggested(id, pieces, suggested, room, &how, &mut picked);
+        let refused = peer.refusals.as_deref().map(Refusals::pieces);
+        let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
+        self.picker.pick_suggested(id, others, suggested, room, &how, &mut picked);
+        if let Some(refusals) = &mut peer.refusals
+            && picked.is_empty()
+            && outstanding == 0
+            && refusals.again(now)
+        {
+            self.picker.pick_suggested(id, pieces, suggested, room, &how, &mut picked);
+        }
         if outstanding == 0 {
             peer.last_block = now;
         }
@@ -561,6 +568,7 @@ impl Torrent {
         let Some(block) = layout.block_at(request.piece, request.begin, request.length) else {
             return Ok(());
         };
+        let pieces = layout.pieces();
         let Some(pipeline) = &mut peer.pipeline else { return Ok(()) };
         // After a choke everything is rejected (BEP 6), which says nothing of the peer.
         let refused = !peer.choking_us;
@@ -582,7 +590,8 @@ impl Torrent {
             }
             return Ok(());
         }
-        let refusals = peer.refusals.get_or_insert_with(|| Refusals::new(now).into());
+        let refusals = peer.refusals.get_or_insert_with(|| Refusals::new(pieces, now).into());
+
         refusals.refused(block.piece, now);
         if !peer.delivers {
             peer.standing = Standing::Doubtful;
