@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use super::layout::File;
 use super::merkle::{self, Hash};
 use super::sources::{self, HostPort};
-use super::{Info, MetainfoError, TEXT_LEN_MAX};
+use super::{Info, Magnet, MetainfoError, TEXT_LEN_MAX};
 use crate::bencode::{Dict, Encoder, Limits, Mode, Tape, Value};
 use crate::ids::PieceIndex;
 use crate::time::UnixTime;
@@ -71,6 +72,34 @@ impl Metainfo {
             comment: None,
             created_by: None,
             creation_date: None,
+        }
+    }
+
+    /// A torrent of which a magnet link tells: its `info` is not known, and comes from peers.
+    pub fn from_magnet(magnet: &Magnet) -> Self {
+        let name = magnet.name.as_deref();
+        Self {
+            trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            web_seeds: magnet.web_seeds.clone(),
+            ..Self::from_info(Info::unknown(magnet.info_hash, magnet.info_hash_v2, name))
+        }
+    }
+
+    /// This torrent, with its `info` as peers sent it.
+    #[must_use]
+    pub fn with_info(&self, info: Info) -> Self {
+        Self { info, layers: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// The magnet link that says what is in here, but for the `info`.
+    pub fn to_magnet(&self) -> Magnet {
+        Magnet {
+            info_hash: self.info.info_hash(),
+            info_hash_v2: self.info.info_hash_v2(),
+            name: Some(self.info.name().to_string()),
+            trackers: self.trackers.iter().flatten().cloned().collect(),
+            web_seeds: self.web_seeds.clone(),
+            ..Magnet::default()
         }
     }
 

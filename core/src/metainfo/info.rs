@@ -137,7 +137,43 @@ impl Info {
         })
     }
 
+    /// What a magnet link says of a torrent: at least one of its hashes, perhaps a name, and nothing
+    /// of its content. There are no pieces and no files until peers have sent the rest.
+    pub(super) fn unknown(
+        hash_v1: Option<InfoHash>,
+        hash_v2: Option<InfoHashV2>,
+        name: Option<&str>,
+    ) -> Self {
+        let name = name.and_then(|name| sanitise(name.as_bytes()));
+        let hash = || {
+            let v1 = hash_v1.map(|hash| hash.to_string());
+            v1.or_else(|| hash_v2.map(|hash| hash.to_string())).unwrap_or_default()
+        };
+        Self {
+            hash_v1,
+            hash_v2,
+            name: name.unwrap_or_else(hash).into(),
+            piece_hashes: Bytes::new(),
+            layout: Arc::new(Layout::empty()),
+            private: false,
+            source: None,
+            bytes: Bytes::new(),
+        }
+    }
+
+    /// Whether the dictionary is here, and not only its hashes.
+    pub const fn is_known(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// Whether `bytes` are the dictionary of which this has the hashes.
+    pub fn is_hash_of(&self, bytes: &[u8]) -> bool {
+        let v1 = self.hash_v1.is_none_or(|hash| hash.0[..] == Sha1::digest(bytes)[..]);
+        v1 && self.hash_v2.is_none_or(|hash| hash.0[..] == Sha256::digest(bytes)[..])
+    }
+
     /// The dictionary exactly as it came: what the hashes are over, and what peers are served.
+    /// Empty if it is not known.
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }

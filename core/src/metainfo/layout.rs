@@ -93,6 +93,19 @@ pub struct File<'a> {
 }
 
 impl Layout {
+    /// No files.
+    pub(super) fn empty() -> Self {
+        Self {
+            entries: Box::default(),
+            paths: Box::default(),
+            roots: Box::default(),
+            links: Box::default(),
+            piece_len: 1,
+            single_file: false,
+            aligned: false,
+        }
+    }
+
     /// How many files, padding and links among them.
     pub fn file_count(&self) -> usize {
         self.entries.len()

@@ -29,6 +29,7 @@ pub(crate) use uploads::{
 
 use alloc::boxed::Box;
 use core::net::SocketAddr;
+use core::num::NonZeroU8;
 
 use crate::bitfield::Bitfield;
 use crate::ids::{PeerId, TorrentId};
@@ -162,8 +163,10 @@ pub(crate) struct Peer {
     pub(crate) refusals: Option<Box<Refusals>>,
     /// Name and version that it gives itself (BEP 10).
     pub(crate) client: Option<Box<str>>,
+    /// By which id it wants to be sent messages about metadata (BEP 9).
+    pub(crate) metadata_id: Option<NonZeroU8>,
     /// Requests that it allows to be outstanding (BEP 10, `reqq`).
-    pub(crate) request_queue: u32,
+    pub(crate) request_queue: u16,
 
     pub(crate) received: Rate,
     pub(crate) sent: Rate,
@@ -205,7 +208,7 @@ impl Coarse {
 }
 
 /// Requests that a peer allows if it does not say (libtorrent's default is 250).
-pub(crate) const REQUEST_QUEUE_DEFAULT: u32 = 250;
+pub(crate) const REQUEST_QUEUE_DEFAULT: u16 = 250;
 
 impl Peer {
     /// Whether the connection is one of the v2 swarm: by its handshake, or upgraded (BEP 52).
@@ -242,6 +245,7 @@ impl Peer {
             allowed: None,
             refusals: None,
             client: None,
+            metadata_id: None,
             request_queue: REQUEST_QUEUE_DEFAULT,
             received: Rate::new(now),
             sent: Rate::new(now),

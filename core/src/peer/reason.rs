@@ -84,6 +84,9 @@ pub enum Misbehaviour {
     /// It sent bytes that are not those of the torrent.
     #[error("sent corrupt data")]
     CorruptData,
+    /// It sent metadata that are not those of the torrent.
+    #[error("sent metadata that are not those of the torrent")]
+    WrongMetadata,
     /// It asked for the torrent many times over.
     #[error("asked for the same data again and again")]
     EndlessRequests,
@@ -132,6 +135,9 @@ pub enum LocalReason {
     /// The torrent's content is being checked.
     #[error("the torrent is not ready yet")]
     NotReady,
+    /// The torrent is known now, and begins anew.
+    #[error("the metadata are here now")]
+    MetadataComplete,
     /// The peer's address is banned.
     #[error("banned")]
     Banned,

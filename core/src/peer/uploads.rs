@@ -45,6 +45,8 @@ pub(crate) struct Uploads {
     pub(crate) unsent: bool,
     /// Requests for pieces that we do not have.
     pub(crate) invalid: u32,
+    /// Pieces of metadata that it was sent (BEP 9).
+    pub(crate) metadata_given: u32,
 }
 
 impl Uploads {

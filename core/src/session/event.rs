@@ -1,7 +1,7 @@
 //! What a session is asked for, and what it tells.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -86,7 +86,8 @@ pub enum RemoveFiles {
 /// A torrent to take on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AddTorrent {
-    /// What it is.
+    /// What it is, or what a magnet link says of it ([`Metainfo::from_magnet`]): the rest is then
+    /// fetched from peers first.
     pub metainfo: Source,
     /// The folder that holds, or will hold, its content.
     pub folder: Location,
@@ -141,20 +142,29 @@ impl AddTorrent {
     }
 }
 
-/// A shared torrent. In a trace it stands as its bytes.
+/// A shared torrent. In a trace it stands as its bytes, or as a magnet link if no more is known.
 #[derive(Clone, Debug)]
 pub struct Source(pub Arc<Metainfo>);
 
 impl Serialize for Source {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        Bytes::from(self.0.to_bytes()).serialize(to)
+        let bytes = if self.0.info().is_known() {
+            self.0.to_bytes()
+        } else {
+            self.0.to_magnet().to_string().into_bytes()
+        };
+        Bytes::from(bytes).serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for Source {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let bytes = Bytes::deserialize(from)?;
-        let metainfo = Metainfo::from_bytes(&bytes).map_err(serde::de::Error::custom)?;
+        let magnet = core::str::from_utf8(&bytes).ok().and_then(|link| link.parse().ok());
+        let metainfo = match magnet {
+            Some(magnet) => Metainfo::from_magnet(&magnet),
+            None => Metainfo::from_bytes(&bytes).map_err(serde::de::Error::custom)?,
+        };
         Ok(Self(Arc::new(metainfo)))
     }
 }
@@ -171,6 +181,12 @@ pub enum Event {
     TorrentAdded(CommandToken, TorrentId),
     /// A torrent was not taken on.
     AddFailed(CommandToken, AddError),
+    /// Peers have sent what a magnet link does not tell ([`Session::metainfo`](super::Session::metainfo)
+    /// has it); its files are being made ready.
+    MetadataReceived(TorrentId),
+    /// What peers have sent is what the magnet link means, and of no use: the torrent is being
+    /// paused.
+    MetadataFailed(TorrentId, AddError),
     /// What is on disk was checked, and the torrent starts.
     TorrentReady(TorrentId),
     /// These files (by index) are not as they were when resume data was saved; they are checked.

@@ -100,6 +100,11 @@ impl Session {
                 Message::Piece { .. } | Message::Request(_) | Message::Have(_) | Message::KeepAlive
             );
             torrent.on_message(id, message, &mut self.streams, &mut self.cx)?;
+            if let Some(metadata) = torrent.take_metadata() {
+                let torrent = torrent.id;
+                self.on_metadata(torrent, metadata);
+                return Ok(());
+            }
             if self.streams.peer(id).is_none() {
                 return Ok(());
             }

@@ -26,8 +26,11 @@ mod trackers;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+use bytes::Bytes;
 
 pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
@@ -40,13 +43,13 @@ use self::streams::{Kind, Streams};
 use self::trackers::{Trackers, Udp};
 use crate::ids::{CommandToken, InfoHash, ListenerId, Slab, StreamId, TimerId, TorrentId};
 use crate::machine::{Application, Listen, Output};
+use crate::metainfo::{Info, Metainfo};
 use crate::mse;
 use crate::peer::{CloseReason, LocalReason};
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, UnixTime};
 use crate::torrent::choker::Choker;
 use crate::torrent::picker::Order;
-use crate::torrent::resume::Resume;
 use crate::torrent::{AfterStop, Origin, Phase, Torrent, Upward};
 use crate::tracker::client::Config as TrackersConfig;
 
@@ -116,33 +119,69 @@ impl Session {
         if self.shutting_down {
             return Err(AddError::ShuttingDown);
         }
-        let info = add.metainfo.0.info();
-        let hash = info.swarm_hash();
-        // Both halves of a hybrid torrent are the same one.
-        let hashes = [Some(hash), info.swarm_hash_v2()];
+        let hashes = hashes_of(add.metainfo.0.info());
         if let Some(there) = hashes.iter().flatten().find(|hash| self.by_hash.contains_key(*hash)) {
             return Err(AddError::Duplicate(*there));
         }
-        let layout = info.layout();
-        let resume = add.resume.as_ref().and_then(|bytes| {
-            // Resume data that is of no use is as good as none: everything is checked.
-            Resume::from_bytes(bytes, hash, layout.piece_count(), layout.file_count()).ok()
-        });
         let id = self.torrents.next_key();
         let paused = add.paused;
         self.torrents_limited |= !add.limits.is_none();
-        let torrent = Torrent::new(id, add, resume, &mut self.cx);
+        let torrent = Torrent::new(id, add, &mut self.cx);
         self.torrents.insert(torrent);
-        for hash in hashes.into_iter().flatten() {
-            self.by_hash.insert(hash, id);
-            let mark = mse::torrent_mark(&hash);
-            let at = self.by_mark.partition_point(|(other, _)| *other < mark);
-            self.by_mark.insert(at, (mark, hash));
-        }
+        self.register(id, hashes);
         if !paused {
             self.resume(id);
         }
         Ok(id)
+    }
+
+    /// Has a torrent be found by these, even if another one was so far.
+    fn register(&mut self, id: TorrentId, hashes: [Option<InfoHash>; 2]) {
+        for hash in hashes.into_iter().flatten() {
+            if self.by_hash.insert(hash, id).is_none() {
+                let mark = mse::torrent_mark(&hash);
+                let at = self.by_mark.partition_point(|(other, _)| *other < mark);
+                self.by_mark.insert(at, (mark, hash));
+            }
+        }
+    }
+
+    /// Peers have sent all of a torrent's `info`, and it is what its hash says.
+    fn on_metadata(&mut self, id: TorrentId, bytes: Bytes) {
+        let info = match Info::from_bytes(bytes) {
+            Ok(info) => info,
+            Err(error) => return self.give_up_metadata(id, AddError::Metainfo(error)),
+        };
+        // It may have another half, by which it is here already. Of two of which only a magnet link
+        // was known, the one that is first to be more than that stays.
+        let twin = hashes_of(&info).into_iter().flatten().find_map(|hash| {
+            let other = *self.by_hash.get(&hash).filter(|other| **other != id)?;
+            Some((hash, other))
+        });
+        let is_known = |id| self.metainfo(id).is_some_and(|metainfo| metainfo.info().is_known());
+        match twin {
+            Some((hash, other)) if is_known(other) => {
+                return self.give_up_metadata(id, AddError::Duplicate(hash));
+            }
+            Some((hash, other)) => self.give_up_metadata(other, AddError::Duplicate(hash)),
+            None => {}
+        }
+        self.register(id, hashes_of(&info));
+        if let Some(torrent) = self.torrents.get_mut(id) {
+            torrent.learn(info, &mut self.streams, &mut self.cx);
+        }
+        self.poll_announces(id);
+    }
+
+    /// What peers can tell of a torrent is of no use.
+    fn give_up_metadata(&mut self, id: TorrentId, error: AddError) {
+        self.cx.event(Event::MetadataFailed(id, error));
+        self.pause(id);
+    }
+
+    /// What a torrent is, as far as that is known.
+    pub fn metainfo(&self, id: TorrentId) -> Option<&Arc<Metainfo>> {
+        Some(&self.torrents.get(id)?.metainfo)
     }
 
     /// All torrents as they are now, in the order of their ids.
@@ -231,10 +270,11 @@ impl Session {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         if matches!(torrent.after_stop, AfterStop::Remove(_)) {
             torrent.forget(&mut self.cx);
-            let hash_v2 = torrent.metainfo.info().swarm_hash_v2();
-            for hash in [Some(torrent.hash), hash_v2].into_iter().flatten() {
-                self.by_hash.remove(&hash);
-                self.by_mark.retain(|(_, other)| *other != hash);
+            for hash in hashes_of(torrent.metainfo.info()).into_iter().flatten() {
+                if self.by_hash.get(&hash) == Some(&id) {
+                    self.by_hash.remove(&hash);
+                    self.by_mark.retain(|(_, other)| *other != hash);
+                }
             }
             self.torrents.remove(id);
             self.cx.event(Event::TorrentRemoved(id));
@@ -362,6 +402,11 @@ impl Session {
             self.cx.event(Event::PeerClosed { torrent: None, address, reason });
         }
     }
+}
+
+/// The hashes by which a torrent is found: both halves of a hybrid one are the same.
+fn hashes_of(info: &Info) -> [Option<InfoHash>; 2] {
+    [info.info_hash(), info.swarm_hash_v2()]
 }
 
 impl Application for Session {

@@ -24,6 +24,8 @@ pub struct Stats {
     pub wasted_bytes: u64,
     /// Bytes of pieces that turned out wrong.
     pub corrupt_bytes: u64,
+    /// How often metadata from peers turned out wrong.
+    pub metadata_failed: u64,
     /// Bytes hashed on their way to the disk.
     pub hashed_bytes: u64,
     /// Bytes that the disk took.
@@ -66,6 +68,13 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TorrentState {
+    /// Fetching its metadata, of which nothing but a hash is known (BEP 9).
+    FetchingMetadata {
+        /// Bytes that are here.
+        done: u32,
+        /// Bytes in all, as peers say.
+        total: Option<u32>,
+    },
     /// Its files are being made ready.
     Opening,
     /// What is on disk is being checked.
@@ -97,6 +106,8 @@ pub enum WaitsFor {
     Peers,
     /// Peers are known, and none is connected.
     Connections,
+    /// Connected peers have not sent the metadata.
+    Metadata,
     /// No connected peer has what is missing.
     Pieces,
     /// Every peer that has what is missing chokes us.
@@ -125,7 +136,7 @@ pub struct TorrentSnapshot {
     pub held: bool,
     /// What it waits for.
     pub waits_for: WaitsFor,
-    /// Bytes of content.
+    /// Bytes of content; zero while the metadata are not here.
     pub total_bytes: u64,
     /// Bytes of content that are here and verified.
     pub have_bytes: u64,

@@ -10,6 +10,9 @@
 //!      +----------- failed   (storage; resumable)
 //! ```
 //!
+//! A torrent whose `info` is not known runs without files, until peers have sent it: then it starts
+//! anew ([`metadata`]).
+//!
 //! [`picker`] and [`choker`] are pure policies; [`resume`] is the saved state. `transfer` is what
 //! messages mean, `content` is where a received block goes, `check` is what becomes of files that
 //! were there, `serve` is how blocks leave. All of them are handed the streams and the context
@@ -22,6 +25,7 @@ mod content;
 mod hashes;
 pub(crate) mod known;
 mod limits;
+pub(crate) mod metadata;
 pub mod picker;
 mod pieces;
 pub mod resume;
@@ -43,6 +47,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use bytes::Bytes;
+
 use self::blame::Blame;
 use self::check::Check;
 use self::choker::{ROUND, RoundRobin, TitForTat};
@@ -50,7 +56,8 @@ use self::content::Content;
 pub(crate) use self::content::Hashed;
 use self::known::Known;
 pub(crate) use self::known::Origin;
-use self::picker::Picker;
+use self::metadata::Fetch;
+use self::picker::{Picker, Priority};
 use self::resume::Resume;
 use self::room::Room;
 use self::saving::Saving;
@@ -63,8 +70,9 @@ use crate::bitfield::Bitfield;
 use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
 use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
 use crate::metainfo::Metainfo;
-use crate::peer::{CloseReason, LocalReason, Peer, Refusal};
+use crate::peer::{CloseReason, LocalReason, Misbehaviour, Peer, Refusal};
 use crate::rate::Rate;
+use crate::rng::Rng;
 use crate::session::cx::{Cx, JobOwner, TimerKey};
 use crate::session::gate::Gate;
 use crate::session::streams::Streams;
@@ -72,6 +80,7 @@ use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
 use crate::tracker::tiers::{AnnounceList, Policy as AnnouncePolicy};
 use crate::tracker::url::TrackerUrl;
+use crate::wire::BLOCK_LEN;
 
 /// Resume data is saved when this much was verified since the last time ...
 pub const SAVE_EVERY_BYTES: u64 = 128 * 1024 * 1024;
@@ -113,6 +122,8 @@ pub(crate) struct Torrent {
     pub(crate) filtered: bool,
     resume: Option<Resume>,
     content: Content,
+    /// Of a torrent whose `info` is not known yet.
+    fetch: Option<Box<Fetch>>,
     /// Of a torrent that has a v2 half.
     trees: Option<Box<Trees>>,
     blame: Blame,
@@ -209,19 +220,15 @@ pub(crate) enum Upward {
 }
 
 impl Torrent {
-    pub(crate) fn new(id: TorrentId, add: AddTorrent, resume: Option<Resume>, cx: &mut Cx) -> Self {
+    pub(crate) fn new(id: TorrentId, add: AddTorrent, cx: &mut Cx) -> Self {
         let now = cx.now();
-        let info = add.metainfo.0.info();
-        let layout = info.layout();
-        let pieces =
-            picker::Layout::new(layout.piece_count(), layout.piece_len(), layout.space_len())
-                .and_then(|pieces| pieces.with_short_pieces(layout.short_pieces()))
-                .expect("a judged torrent has a sound layout");
+        let metainfo = add.metainfo.0;
+        let info = metainfo.info();
         let parse = |url: &str| TrackerUrl::parse(url).ok();
         let mut tiers: Vec<Vec<TrackerUrl>> =
             add.trackers.iter().map(|url| parse(url).into_iter().collect()).collect();
         if add.own_trackers {
-            let own = add.metainfo.0.trackers.iter();
+            let own = metainfo.trackers.iter();
             tiers.extend(own.map(|tier| tier.iter().filter_map(|url| parse(url)).collect()));
         }
         let policy = AnnouncePolicy {
@@ -234,18 +241,14 @@ impl Torrent {
         for peer in &add.peers {
             known.add(*peer, Origin::Embedder);
         }
-        let mut picker = Picker::new(pieces, stream("picker"));
-        let wanted_bytes = selection::apply(layout, &add.priorities, &mut picker);
-        picker.set_order(selection::order(add.sequential));
         let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
-        let hash = info.swarm_hash();
-        let piece = u64::from(info.layout().piece_len());
-        let turns = |rng| RoundRobin::growing(piece, RoundRobin::QUOTA_PIECES * piece, rng);
-        Self {
+        let unknown = (!info.is_known())
+            .then(|| Box::new(Fetch::new(add.resume.clone(), add.priorities.clone())));
+        let mut torrent = Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
             known,
-            picker,
+            picker: Picker::new(placeholder(), stream("picker")),
             phase: Phase::Paused,
             after_stop: AfterStop::Pause,
             again: false,
@@ -255,13 +258,15 @@ impl Torrent {
             seed_only: add.seed_only,
             filtered: add.filtered,
             content: Content::default(),
-            trees: Trees::new(&add.metainfo.0, resume.as_ref().map_or(&[], |r| &r.layers)),
+            fetch: unknown,
+            trees: None,
             blame: Blame::default(),
             chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
-                seeding: Box::new(turns(stream("seeding choker"))),
+                seeding: Box::new(turns(1, stream("seeding choker"))),
+                custom: false,
             },
-            suggestions: Suggestions::new(stream("suggest").below(layout.piece_count().max(1))),
+            suggestions: Suggestions::new(0),
             timer: cx.timers.insert(TimerKey::Torrent(id)),
             rounds: Rounds {
                 choke: now + ROUND,
@@ -276,27 +281,67 @@ impl Torrent {
             deleted: false,
             finished: false,
             told_finished: false,
-            wanted_files: selection::wanted_files(layout, &add.priorities),
-            wanted_bytes,
+            wanted_files: Box::default(),
+            wanted_bytes: 0,
             share: add.share,
             seeding_since: None,
-            seeded_before: resume.as_ref().map_or(Duration::ZERO, |resume| resume.seeded),
+            seeded_before: Duration::ZERO,
             gate,
-            downloaded_before: resume.as_ref().map_or(0, |resume| resume.downloaded),
-            uploaded_before: resume.as_ref().map_or(0, |resume| resume.uploaded),
-            downloaded: resume.as_ref().map_or(0, |resume| resume.downloaded),
-            uploaded: resume.as_ref().map_or(0, |resume| resume.uploaded),
+            downloaded_before: 0,
+            uploaded_before: 0,
+            downloaded: 0,
+            uploaded: 0,
             down: Rate::new(now),
             up: Rate::new(now),
             room: Room::default(),
             unreadable: None,
             starved: false,
             picked: Vec::new(),
-            metainfo: add.metainfo.0,
-            hash,
+            hash: info.swarm_hash(),
+            metainfo,
             id,
-            resume,
+            resume: None,
+        };
+        torrent.set_sequential(add.sequential);
+        if torrent.fetch.is_none() {
+            torrent.describe(&add.priorities, add.resume.as_ref(), cx);
         }
+        torrent
+    }
+
+    /// Takes everything over that follows from its `info`, which is known now.
+    fn describe(&mut self, priorities: &[Priority], resume: Option<&Bytes>, cx: &Cx) {
+        let info = self.metainfo.info();
+        let layout = info.layout();
+        let pieces =
+            picker::Layout::new(layout.piece_count(), layout.piece_len(), layout.space_len())
+                .and_then(|pieces| pieces.with_short_pieces(layout.short_pieces()))
+                .expect("a judged torrent has a sound layout");
+        self.hash = info.swarm_hash();
+        // Resume data that is of no use is as good as none: everything is checked.
+        let resume = resume.and_then(|bytes| {
+            Resume::from_bytes(bytes, self.hash, layout.piece_count(), layout.file_count()).ok()
+        });
+        let stream = |label| cx.seed.stream(label, u64::from(id_number(self.id)));
+        let order = self.picker.take_order();
+        self.picker = Picker::new(pieces, stream("picker"));
+        self.picker.set_order(order);
+        self.wanted_bytes = selection::apply(layout, priorities, &mut self.picker);
+        self.wanted_files = selection::wanted_files(layout, priorities);
+        self.trees = Trees::new(&self.metainfo, resume.as_ref().map_or(&[], |r| &r.layers));
+        if !self.chokers.custom {
+            let piece_len = u64::from(layout.piece_len());
+            self.chokers.seeding = Box::new(turns(piece_len, stream("seeding choker")));
+        }
+        self.suggestions = Suggestions::new(stream("suggest").below(layout.piece_count().max(1)));
+        if let Some(resume) = &resume {
+            self.seeded_before = resume.seeded;
+            self.downloaded_before = resume.downloaded;
+            self.uploaded_before = resume.uploaded;
+            self.downloaded = resume.downloaded;
+            self.uploaded = resume.uploaded;
+        }
+        self.resume = resume;
     }
 
     // Life.
@@ -306,12 +351,20 @@ impl Torrent {
         if !matches!(self.phase, Phase::Paused | Phase::Failed(_)) {
             return;
         }
-        self.phase = Phase::Opening;
         self.after_stop = AfterStop::Pause;
         self.again = false;
         self.checked = false;
         self.room = Room::default();
         self.unreadable = None;
+        if self.fetch.is_some() {
+            // There are no files yet.
+            self.phase = Phase::Running;
+            self.rounds.connect = cx.now();
+            self.trackers.start(cx.now());
+            self.arm(cx);
+            return;
+        }
+        self.phase = Phase::Opening;
         self.open(cx);
     }
 
@@ -342,7 +395,8 @@ impl Torrent {
         match self.phase {
             Phase::Stopping(_) => return Upward::Nothing,
             Phase::Paused | Phase::Failed(_) => {
-                if self.after_stop != AfterStop::Remove(RemoveFiles::Delete) {
+                let keeps = self.after_stop != AfterStop::Remove(RemoveFiles::Delete);
+                if keeps || self.fetch.is_some() {
                     return Upward::Stopped;
                 }
                 // Only open files can be deleted.
@@ -366,6 +420,10 @@ impl Torrent {
             if self.peers.last() == Some(&peer) {
                 self.peers.pop();
             }
+        }
+        if self.fetch.is_some() {
+            self.arm(cx);
+            return self.on_closed(cx);
         }
         if let Some(trees) = &mut self.trees {
             trees.exchange.stop();
@@ -422,7 +480,8 @@ impl Torrent {
     /// The files are closed.
     pub(crate) fn on_closed(&mut self, cx: &mut Cx) -> Upward {
         self.content.clear(cx);
-        if self.after_stop == AfterStop::Remove(RemoveFiles::Delete) && !self.deleted {
+        let delete = self.after_stop == AfterStop::Remove(RemoveFiles::Delete) && !self.deleted;
+        if delete && self.fetch.is_none() {
             // That was asked for while the files were being closed: only open ones can be deleted.
             self.phase = Phase::Stopping(Stopping::Content);
             self.open(cx);
@@ -501,6 +560,9 @@ impl Torrent {
             if now >= self.rounds.connect {
                 self.connect(streams, cx);
             }
+            if self.fetch.is_some() {
+                self.ask_metadata(streams, cx);
+            }
             if self.room.look_at().is_some_and(|at| at <= now) {
                 self.look_for_room(cx);
             }
@@ -533,6 +595,9 @@ impl Torrent {
             }
             if self.unsaved > 0 {
                 at(self.rounds.save);
+            }
+            if let Some(answer) = self.fetch.as_ref().and_then(|fetch| fetch.next_deadline(now)) {
+                at(answer);
             }
             if let Some(look) = self.room.look_at() {
                 at(look);
@@ -660,6 +725,9 @@ impl Torrent {
             self.picker.forget_peer(id);
             self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
         }
+        if let Some(fetch) = &mut self.fetch {
+            fetch.forget(id);
+        }
         let unwelcome = peer.greeting().is_some_and(|greeting| greeting.is_unwelcome(&reason));
         let freed_slot = !peer.we_choke;
         self.suggestions.forget(id);
@@ -687,7 +755,9 @@ impl Torrent {
                     self.known.forget(address);
                 }
                 // That was us: whoever starts the torrent again wants its peers at once.
-                CloseReason::Local(LocalReason::TorrentStopped) => self.known.put_back(address),
+                CloseReason::Local(LocalReason::TorrentStopped | LocalReason::MetadataComplete) => {
+                    self.known.put_back(address);
+                }
                 _ if open => self.known.ended(address, cx.now()),
                 _ => self.known.failed(address, cx.now()),
             }
@@ -700,7 +770,8 @@ impl Torrent {
         self.arm(cx);
     }
 
-    fn ban(&mut self, ip: IpAddr, streams: &mut Streams, cx: &mut Cx) {
+    /// Talks to nobody at this address again.
+    fn ban(&mut self, ip: IpAddr, why: Misbehaviour, streams: &mut Streams, cx: &mut Cx) {
         if self.known.ban(ip) {
             cx.stats.peers_banned += 1;
             cx.event(Event::PeerBanned(self.id, ip));
@@ -712,8 +783,7 @@ impl Torrent {
             .filter(|id| streams.peer(*id).is_some_and(|peer| peer.address.ip() == ip))
             .collect();
         for id in theirs {
-            let reason = CloseReason::Misbehaved(crate::peer::Misbehaviour::CorruptData);
-            self.close_peer(id, reason, streams, cx);
+            self.close_peer(id, CloseReason::Misbehaved(why), streams, cx);
         }
     }
 
@@ -751,6 +821,17 @@ impl Torrent {
     pub(crate) const fn uploaded_in_run(&self) -> u64 {
         self.uploaded - self.uploaded_before
     }
+}
+
+/// Stands for content of which nothing is known: something is left to fetch, which is what trackers
+/// are told.
+fn placeholder() -> picker::Layout {
+    picker::Layout::new(1, BLOCK_LEN, u64::from(BLOCK_LEN)).expect("one block is sound")
+}
+
+/// The upload slots of a seed, for pieces of so many bytes.
+fn turns(piece_len: u64, rng: Rng) -> RoundRobin {
+    RoundRobin::growing(piece_len, RoundRobin::QUOTA_PIECES * piece_len, rng)
 }
 
 fn id_number(id: TorrentId) -> u32 {

@@ -12,7 +12,7 @@ use crate::hash::Digest;
 use crate::ids::{PieceIndex, StreamId};
 use crate::machine::{JobError, JobErrorKind};
 use crate::metainfo::merkle;
-use crate::peer::Refusal;
+use crate::peer::{Misbehaviour, Refusal};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -284,7 +284,7 @@ impl Torrent {
             Finding::Nothing | Finding::FetchAgain => {}
             Finding::Convicted(culprits) => {
                 for ip in culprits {
-                    self.ban(ip, streams, cx);
+                    self.ban(ip, Misbehaviour::CorruptData, streams, cx);
                 }
             }
             Finding::HashBlocks(blocks) => {

@@ -64,6 +64,10 @@ impl Torrent {
         streams: &mut Streams,
         cx: &mut Cx,
     ) {
+        if let Some(fetch) = &mut self.fetch {
+            fetch.priorities = files.to_vec();
+            return;
+        }
         let layout = self.metainfo.info().layout();
         self.wanted_files = wanted_files(layout, files);
         self.wanted_bytes = apply(layout, files, &mut self.picker);

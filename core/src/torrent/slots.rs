@@ -21,14 +21,15 @@ use crate::time::Instant;
 pub(super) struct Chokers {
     pub(super) leeching: Box<dyn Choker>,
     pub(super) seeding: Box<dyn Choker>,
+    /// They are the embedder's.
+    pub(super) custom: bool,
 }
 
 impl Torrent {
     /// Hands upload slots out by other policies from the next round on: one for while we fetch, one
     /// for while we seed.
     pub(crate) fn set_chokers(&mut self, leeching: Box<dyn Choker>, seeding: Box<dyn Choker>) {
-        self.chokers.leeching = leeching;
-        self.chokers.seeding = seeding;
+        self.chokers = Chokers { leeching, seeding, custom: true };
     }
 
     /// A peer was sent so much in its turn, and so much before it: if that was all, the others are
@@ -115,7 +116,7 @@ impl Torrent {
             slots = slots.saturating_add(idle.min(slots));
         }
         let seeding = self.picker.is_finished();
-        let Chokers { leeching, seeding: ours } = &mut self.chokers;
+        let Chokers { leeching, seeding: ours, .. } = &mut self.chokers;
         let choker = if seeding { ours } else { leeching };
         choker.unchoke(now, &candidates, slots, &mut chosen);
         chosen.sort_unstable();

@@ -13,6 +13,8 @@ impl Torrent {
     pub(crate) fn snapshot(&self, streams: &Streams, cx: &Cx) -> TorrentSnapshot {
         let now = cx.now();
         let layout = self.picker.layout();
+        let of_pieces = |count: u32| if self.fetch.is_none() { count } else { 0 };
+        let of_bytes = |count: u64| if self.fetch.is_none() { count } else { 0 };
         let open = || self.peers.iter().filter_map(|id| streams.peer(*id)).filter(|p| p.is_open());
         let copies = self.picker.copies();
         TorrentSnapshot {
@@ -22,13 +24,13 @@ impl Torrent {
             state: self.state(),
             held: self.again,
             waits_for: self.waits_for(streams, cx),
-            total_bytes: layout.total_len(),
+            total_bytes: of_bytes(layout.total_len()),
             have_bytes: layout.total_len() - self.picker.left(),
             wanted_bytes: self.wanted_bytes,
-            left_bytes: self.picker.wanted_left(),
-            pieces: layout.pieces(),
+            left_bytes: of_bytes(self.picker.wanted_left()),
+            pieces: of_pieces(layout.pieces()),
             have_pieces: self.picker.have_count(),
-            left_pieces: self.picker.wanted_count(),
+            left_pieces: of_pieces(self.picker.wanted_count()),
             downloaded_bytes: self.downloaded,
             uploaded_bytes: self.uploaded,
             down_bytes_per_s: self.down.bytes_per_s(now),
@@ -91,6 +93,12 @@ impl Torrent {
     }
 
     fn state(&self) -> TorrentState {
+        if self.is_running()
+            && let Some(fetch) = &self.fetch
+        {
+            let (done, total) = fetch.progress();
+            return TorrentState::FetchingMetadata { done, total };
+        }
         match &self.phase {
             Phase::Paused => TorrentState::Paused,
             Phase::Opening => TorrentState::Opening,
@@ -117,6 +125,9 @@ impl Torrent {
         }
         if !peers().any(crate::peer::Peer::is_open) {
             return WaitsFor::Connections;
+        }
+        if self.fetch.is_some() {
+            return WaitsFor::Metadata;
         }
         if !peers().any(|peer| peer.we_are_interested) {
             return WaitsFor::Pieces;

@@ -1,9 +1,14 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
+use core::net::SocketAddr;
+use core::num::NonZeroU8;
+
+use bytes::Bytes;
+
 use super::content::Whose;
 use super::picker::{BlockId, PickOptions, Picker, Pieces, Received, Standing};
 use super::trees::Trees;
-use super::{Phase, REFILL_EVERY, Torrent};
+use super::{Origin, Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
@@ -27,10 +32,15 @@ const LANES_MAX: u64 = 16;
 /// The id of the extension handshake (BEP 10).
 const EXTENSION_HANDSHAKE: u8 = 0;
 
+/// What we want to be sent.
+const EXTENSIONS: [Extension; 3] =
+    [Extension::UploadOnly, Extension::DontHave, Extension::Metadata];
+
 impl Torrent {
     /// How long messages of this torrent's peers may be.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { pieces: Some(self.picker.layout().pieces()), ..Limits::DEFAULT }
+        let pieces = self.fetch.is_none().then(|| self.picker.layout().pieces());
+        Limits { pieces, ..Limits::DEFAULT }
     }
 
     /// Both sides shook hands: say what we are and have.
@@ -46,11 +56,12 @@ impl Torrent {
         cx.stats.peers_encrypted += u64::from(encryption == Some(Method::Rc4));
         if reserved.extension_protocol() {
             let hello = ExtensionHandshake {
-                ids: ExtensionIds::local([Extension::UploadOnly, Extension::DontHave]),
+                ids: ExtensionIds::local(EXTENSIONS),
                 client: ClientName::from_bytes(cx.config.user_agent.as_bytes()),
                 requests_max: core::num::NonZeroU32::new(crate::peer::REQUESTS_MAX),
                 listen_port: core::num::NonZeroU16::new(cx.listen_port),
                 your_ip: Some(address.ip().to_canonical()),
+                metadata_len: self.metadata_len(),
                 upload_only: self.is_complete().then_some(true),
                 ..ExtensionHandshake::default()
             };
@@ -84,6 +95,9 @@ impl Torrent {
         streams: &mut Streams,
         cx: &mut Cx,
     ) -> Result<(), CloseReason> {
+        if self.fetch.is_some() {
+            return self.on_message_without_metadata(id, &message, streams, cx);
+        }
         let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
         let fast = peer.fast();
         match message {
@@ -166,11 +180,11 @@ impl Torrent {
         Ok(())
     }
 
-    fn on_extended(
+    pub(super) fn on_extended(
         &mut self,
         id: StreamId,
         extension: u8,
-        payload: &[u8],
+        payload: &Bytes,
         streams: &mut Streams,
         cx: &mut Cx,
     ) -> Result<(), CloseReason> {
@@ -187,11 +201,23 @@ impl Torrent {
                 peer.client = Some(client.as_str().into());
             }
             if let Some(requests) = hello.requests_max {
-                peer.request_queue = requests.get();
+                peer.request_queue = requests.get().try_into().unwrap_or(u16::MAX);
             }
             if let Some(upload_only) = hello.upload_only {
                 peer.upload_only = upload_only;
             }
+            if let Some(told) = hello.ids.told(Extension::Metadata) {
+                peer.metadata_id = NonZeroU8::new(told);
+            }
+            // It will be let go when the metadata are here, and is to be found again then.
+            if self.fetch.is_some()
+                && !peer.outgoing
+                && let Some(port) = hello.listen_port
+            {
+                let address = SocketAddr::new(peer.address.ip(), port.get());
+                self.known.add(address, Origin::Tracker);
+            }
+            self.on_metadata_source(id, hello.metadata_len, streams, cx);
             return Ok(());
         }
         match Extension::from_local_id(extension) {
@@ -200,7 +226,8 @@ impl Torrent {
                 let Some(index) = payload.first_chunk() else { return Ok(()) };
                 self.on_dont_have(id, PieceIndex(u32::from_be_bytes(*index)), streams, cx)?;
             }
-            _ => {}
+            Some(Extension::Metadata) => self.on_metadata_message(id, payload, streams, cx)?,
+            Some(Extension::Pex | Extension::Holepunch) | None => {}
         }
         Ok(())
     }
@@ -384,7 +411,7 @@ impl Torrent {
         }
         let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let outstanding = pipeline.len();
-        let allowed = if peer.snubbed { 1 } else { peer.request_queue as usize };
+        let allowed = if peer.snubbed { 1 } else { usize::from(peer.request_queue) };
         // One block may be on its way even if others took all room, or a buffer full of blocks
         // that wait for it would never empty; not one after the other while the disk lags behind.
         let one = outstanding == 0 && (!cx.memory.is_full() || cx.jobs.is_empty());

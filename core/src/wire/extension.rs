@@ -96,6 +96,11 @@ impl ExtensionIds {
         self.0[extension.place()].and_then(NonZeroU8::new)
     }
 
+    /// What is said of `extension`: its id, or 0 for that it is off.
+    pub fn told(&self, extension: Extension) -> Option<u8> {
+        self.0[extension.place()]
+    }
+
     /// Gives `extension` an id; 0 turns it off.
     pub fn set(&mut self, extension: Extension, id: u8) {
         self.0[extension.place()] = Some(id);

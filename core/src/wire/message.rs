@@ -17,6 +17,9 @@ use crate::ids::PieceIndex;
 /// who asks for more than 16 to 128 KiB (BEP 3).
 pub const BLOCK_LEN: u32 = 16 * 1024;
 
+/// Bytes of an extension message before its payload.
+pub const EXTENDED_HEADER_LEN: usize = 6;
+
 /// Bytes of a piece message before its block.
 pub const PIECE_HEADER_LEN: usize = 13;
 
@@ -135,7 +138,7 @@ impl Message {
             Self::Request(_) | Self::Cancel(_) | Self::Reject(_) => 17,
             Self::Bitfield(bits) => 5 + bits.len(),
             Self::Piece { block, .. } => PIECE_HEADER_LEN + block.len(),
-            Self::Extended { payload, .. } => 6 + payload.len(),
+            Self::Extended { payload, .. } => EXTENDED_HEADER_LEN + payload.len(),
             Self::Hash(hash) => 5 + hash.payload_len(),
             Self::Unknown { .. } => 0,
         }
@@ -186,6 +189,13 @@ impl Message {
             Self::Unknown { .. } => {}
         }
     }
+}
+
+/// What goes before the payload of an extension message (BEP 10); the payload itself follows by
+/// reference. `length` is at most 4 GiB - 3.
+pub fn encode_extended_header(id: u8, length: u32) -> [u8; EXTENDED_HEADER_LEN] {
+    let [a, b, c, d] = (length + 2).to_be_bytes();
+    [a, b, c, d, id::EXTENDED, id]
 }
 
 /// What goes before a block of `length` bytes in a piece message; the block itself follows by

@@ -3,6 +3,7 @@
 
 mod checking;
 mod encryption;
+mod metadata;
 mod peer;
 mod scripted;
 mod session_rows;

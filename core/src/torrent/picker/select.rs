@@ -141,6 +141,11 @@ impl Picker {
         self.order = order;
     }
 
+    /// The order in which pieces are begun, for another picker; here it is rarest first again.
+    pub(crate) fn take_order(&mut self) -> Order {
+        core::mem::take(&mut self.order)
+    }
+
     /// Chooses up to `count` blocks for `peer`, which has `pieces`, puts them into `out` and marks
     /// them as requested. Returns how many. Blocks of the same piece are in order.
     ///

@@ -238,6 +238,11 @@ impl AnnounceList {
         this
     }
 
+    /// It turned out whether the torrent is private (BEP 27): a magnet link does not tell.
+    pub const fn set_private(&mut self, private: bool) {
+        self.policy.private = private;
+    }
+
     /// Begins a run.
     pub fn start(&mut self, now: Instant) {
         if self.running {
