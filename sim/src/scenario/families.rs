@@ -257,10 +257,13 @@ impl<'a> Draw<'a> {
             Family::MisdirectedWrites => {
                 let errors = faults.misdirected_writes.unwrap_or_default();
                 let spell = (errors.hosts, errors.at, errors.lasts);
-                // Those with other trouble would have it later, when there is nothing to write, and
-                // who leaves has nobody to check what it left behind.
+                // Those with other trouble of the disk would have it later, when there is nothing to
+                // write, and who is away writes nothing; who leaves has nobody to check what it
+                // left behind.
                 let is_free = |host: &usize| {
-                    self.busy[*host][Sort::Disk as usize].is_empty()
+                    let is_none = |sort| self.busy[*host][sort as usize].is_empty();
+                    is_none(Sort::Disk)
+                        && is_none(Sort::Presence)
                         && !matches!(self.crew.hosts[*host].leaves, Leaves::At(_))
                 };
                 let free: Vec<usize> = leechers.iter().copied().filter(is_free).collect();
