@@ -173,10 +173,13 @@ impl From<Encryption> for teem_core::session::Encryption {
 /// in DIR/.teem. It stays there after a download is complete, so that a further run need not check
 /// the content again; remove it if you like. Files that are there already are checked, and only
 /// what is missing or wrong is fetched; no file is ever shortened.
+///
+/// What a magnet link does not tell is fetched from peers first, and kept as a torrent file in
+/// DIR/.teem, under the hash of the link.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// Torrent files, or http:// addresses of torrent files.
-    #[arg(required = true, value_name = "TORRENT")]
+    /// Torrent files, http:// addresses of torrent files, or magnet links, in quotes.
+    #[arg(required = true, value_name = "TORRENT|MAGNET")]
     pub(crate) torrents: Vec<String>,
 
     /// Folder to download into.

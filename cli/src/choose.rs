@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use teem_core::metainfo::Metainfo;
-use teem_core::session::AddTorrent;
+use teem_core::metainfo::{FILES_MAX, Metainfo};
 use teem_core::torrent::picker::Priority;
 use teem_core::torrent::share::ShareLimits;
 
@@ -83,12 +82,9 @@ fn set(
         let beyond = if open { first } else { *range.end() };
         if beyond > priorities.len() {
             return Err(Failure::Input(format!(
-                "there is no file {beyond}: {} has {}; `teem show` numbers them",
+                "there is no file {beyond}: those of {} are numbered from 1 to {}, see `teem show`",
                 metainfo.info().name(),
-                match priorities.len() {
-                    1 => "one file".into(),
-                    files => format!("{files} files"),
-                }
+                priorities.len()
             )));
         }
         for number in first..=last {
@@ -104,17 +100,27 @@ fn set(
 }
 
 impl Choice {
-    /// Tells a torrent what is wanted of it.
-    pub(crate) fn apply(&self, metainfo: &Metainfo, add: &mut AddTorrent) -> Result<(), Failure> {
-        add.sequential = self.sequential;
-        if self.select.is_none() && self.priority.is_empty() {
-            return Ok(());
+    /// How much each file of a torrent is wanted; empty: all alike. `linked` are those that a magnet
+    /// link wants (BEP 53), which what was said here outdoes.
+    pub(crate) fn priorities(
+        &self,
+        metainfo: &Metainfo,
+        linked: &[RangeInclusive<u32>],
+    ) -> Result<Vec<Priority>, Failure> {
+        let linked = if self.select.is_some() { &[] } else { linked };
+        if self.select.is_none() && self.priority.is_empty() && linked.is_empty() {
+            return Ok(Vec::new());
         }
         let count = metainfo.info().layout().file_count();
-        let unnamed = if self.select.is_some() { Priority::SKIP } else { Priority::NORMAL };
-        let mut priorities = vec![unnamed; count];
+        let some = self.select.is_some() || !linked.is_empty();
+        let mut priorities = vec![if some { Priority::SKIP } else { Priority::NORMAL }; count];
         if let Some(files) = &self.select {
             set(files, Priority::NORMAL, metainfo, &mut priorities)?;
+        }
+        for range in linked {
+            // What there is not was meant for another torrent, or for another program.
+            let range = *range.start() as usize..(*range.end() as usize + 1).min(count);
+            priorities.get_mut(range).unwrap_or_default().fill(Priority::NORMAL);
         }
         for rank in &self.priority {
             set(&rank.files, rank.priority, metainfo, &mut priorities)?;
@@ -122,8 +128,40 @@ impl Choice {
         if priorities.iter().all(|priority| *priority == Priority::SKIP) {
             return Err(Failure::Input("no file is wanted: nothing to download".into()));
         }
-        add.priorities = priorities;
-        Ok(())
+        Ok(priorities)
+    }
+
+    /// The same of a torrent of which only a magnet link is known: how much its first files are
+    /// wanted, and all others.
+    pub(crate) fn of_unknown(&self, linked: &[RangeInclusive<u32>]) -> (Vec<Priority>, Priority) {
+        let linked = if self.select.is_some() { &[] } else { linked };
+        let some = self.select.is_some() || !linked.is_empty();
+        let mut first: Vec<Priority> = Vec::new();
+        let mut others = if some { Priority::SKIP } else { Priority::NORMAL };
+        let mut set = |range: &RangeInclusive<usize>, priority| {
+            let (start, end) = (*range.start() - 1, *range.end());
+            let is_open = end == usize::MAX;
+            let end = if is_open { first.len().max(start) } else { end }.min(FILES_MAX);
+            if first.len() < end {
+                first.resize(end, others);
+            }
+            if let Some(named) = first.get_mut(start..end) {
+                named.fill(priority);
+            }
+            if is_open {
+                others = priority;
+            }
+        };
+        for range in self.select.iter().flat_map(|files| &files.0) {
+            set(range, Priority::NORMAL);
+        }
+        for range in linked {
+            set(&(*range.start() as usize + 1..=*range.end() as usize + 1), Priority::NORMAL);
+        }
+        for rank in &self.priority {
+            rank.files.0.iter().for_each(|range| set(range, rank.priority));
+        }
+        (first, others)
     }
 
     /// Whether it is about the files of one torrent.
@@ -177,6 +215,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use teem_core::metainfo::create::{Content, Draft, Options};
 
     #[test]
     fn lists_of_files_are_numbers_and_ranges_from_one() {
@@ -196,6 +235,36 @@ mod tests {
         for wrong in ["1", "1=8", "=high", "x=high", "1=urgent"] {
             assert!(priority(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wanted_of_files_is_the_same_before_and_after_their_number_is_known() {
+        let files = |text: &str| text.parse::<Files>().ok();
+        let ranks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
+        let layout = |count: usize| {
+            let folder = (0..count).map(|n| (vec![format!("{n}").into()], 1)).collect();
+            let draft =
+                Draft::new("x", Content::Folder(folder), Options::default()).expect("sound");
+            draft.finish(&[[0; 20]]).expect("sound")
+        };
+        let (metainfo, wishes) = (layout(6), |select, priority: &[&str], linked: &[_]| {
+            let choice =
+                Choice { select: files(select), priority: ranks(priority), ..Choice::default() };
+            let mut known = choice.priorities(&layout(6), linked).expect("they exist");
+            known.resize(6, Priority::NORMAL);
+            let (mut first, others) = choice.of_unknown(linked);
+            first.resize(6, others);
+            assert_eq!(first, known, "{choice:?} {linked:?}");
+            known.iter().map(|priority| priority.value()).collect::<Vec<_>>()
+        });
+        assert_eq!(metainfo.info().layout().file_count(), 6);
+        assert_eq!(wishes("", &[], &[]), [4; 6]);
+        assert_eq!(wishes("2-3,6", &[], &[0..=0]), [0, 4, 4, 0, 0, 4]);
+        assert_eq!(wishes("5-", &["6=high"], &[]), [0, 0, 0, 0, 4, 7]);
+        assert_eq!(wishes("2-,1", &[], &[]), [4; 6]);
+        assert_eq!(wishes("", &["4-=low", "5=skip"], &[]), [4, 4, 4, 1, 0, 1]);
+        assert_eq!(wishes("", &["5=skip", "4-=low"], &[]), [4, 4, 4, 1, 1, 1]);
+        assert_eq!(wishes("", &[], &[0..=1, 4..=4]), [4, 4, 0, 0, 4, 0]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! `teem get`: download torrents, and perhaps serve them afterwards.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use teem_core::ids::TorrentId;
 use teem_core::machine::JobErrorKind;
-use teem_core::metainfo::Metainfo;
+use teem_core::metainfo::{Magnet, Metainfo};
 use teem_core::session::{AddTorrent, Event, RateLimits, TorrentSnapshot};
 use teem_core::time::Instant;
 use teem_core::torrent::resume::resume_name;
@@ -30,45 +32,91 @@ pub(crate) fn run(get: &Get) -> Outcome {
     let mut config = engine::config(&get.network)?;
     config.down_bytes_per_s = get.down;
     let tls = engine::tls(&get.network)?;
-    let mut torrents: BTreeMap<_, Arc<Metainfo>> = BTreeMap::new();
+    let mut report = Report::new(get.json, false);
+    let mut torrents: BTreeMap<_, Wanted> = BTreeMap::new();
     for name in &get.torrents {
-        let metainfo = source::load(name, &tls)?;
-        torrents.insert(metainfo.info().swarm_hash(), metainfo);
+        let wanted = match source::magnet(name)? {
+            Some(magnet) => Wanted::linked(&magnet, &get.output, &report),
+            None => Wanted::whole(source::load(name, &tls)?),
+        };
+        let known = torrents.entry(wanted.metainfo.info().swarm_hash()).or_insert(wanted.clone());
+        // The same, named twice: by what tells more.
+        if wanted.metainfo.info().is_known() && !known.metainfo.info().is_known() {
+            known.metainfo = wanted.metainfo;
+        }
+        known.peers.extend(wanted.peers);
     }
     if torrents.len() > 1 && get.choice.names_files() {
         let text = "--select and --priority are about the files of one torrent; name one";
         return Err(Failure::Input(text.into()));
     }
     let interrupts = Interrupts::new()?;
-    let mut report = Report::new(get.json, false);
     let torrents: Vec<_> = torrents
         .into_values()
-        .map(|metainfo| prepare(get, &metainfo, &report).map(|add| (metainfo, add)))
+        .map(|wanted| prepare(get, &wanted, &report).map(|add| (wanted, add)))
         .collect::<Result<_, _>>()?;
     engine::block_on(async {
         let mut engine = Engine::new(config, tls, Some(interrupts))?;
         report.listening(engine.listen(get.network.port).await?);
-        let mut download = Download::default();
-        for (metainfo, add) in torrents {
+        let mut download = Download::new(get);
+        for (wanted, add) in torrents {
+            let metainfo = &wanted.metainfo;
             let id = engine.add(metainfo.info().name(), add)?;
-            report.added(id, metainfo, &get.output.display().to_string());
+            report.added(id, Arc::clone(metainfo), &get.output.display().to_string());
             download.torrents.insert(id, Progress::Running);
+            if !metainfo.info().is_known() {
+                download.links.insert(id, wanted);
+            }
         }
-        let seed = get.seed || get.sharing.ends();
-        download.run(&mut engine, &mut report, seed).await
+        download.run(&mut engine, &mut report).await
     })
 }
 
+/// A torrent that was named on the command line.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// What it is, or what a magnet link says of it.
+    metainfo: Arc<Metainfo>,
+    /// Peers that a magnet link names.
+    peers: Vec<SocketAddr>,
+    /// Files that a magnet link wants, from zero.
+    files: Vec<RangeInclusive<u32>>,
+}
+
+impl Wanted {
+    const fn whole(metainfo: Arc<Metainfo>) -> Self {
+        Self { metainfo, peers: Vec::new(), files: Vec::new() }
+    }
+
+    fn linked(magnet: &Magnet, folder: &Path, report: &Report) -> Self {
+        let mut peers = Vec::new();
+        for peer in &magnet.peers {
+            match (peer.host.as_str(), peer.port).to_socket_addrs() {
+                Ok(addresses) => peers.extend(addresses),
+                Err(error) => report.warn(&format!("peer {peer} of the magnet link: {error}")),
+            }
+        }
+        let metainfo = source::from_magnet(magnet, folder, report).into();
+        Self { metainfo, peers, files: magnet.select_only.clone() }
+    }
+}
+
 /// A torrent with what is known of it.
-fn prepare(get: &Get, metainfo: &Arc<Metainfo>, report: &Report) -> Result<AddTorrent, Failure> {
+fn prepare(get: &Get, wanted: &Wanted, report: &Report) -> Result<AddTorrent, Failure> {
+    let metainfo = &wanted.metainfo;
     let mut add = AddTorrent::new(Arc::clone(metainfo), paths::location(&get.output));
     (add.state, add.resume) = state(&get.output, metainfo, report);
     add.own_trackers = !get.network.no_trackers;
     add.trackers.clone_from(&get.network.trackers);
-    add.peers.clone_from(&get.peers);
+    add.peers = get.peers.iter().chain(&wanted.peers).copied().collect();
     add.limits = RateLimits { down_bytes_per_s: get.torrent_down, up_bytes_per_s: get.torrent_up };
     add.share = get.sharing.limits();
-    get.choice.apply(metainfo, &mut add)?;
+    add.sequential = get.choice.sequential;
+    if metainfo.info().is_known() {
+        add.priorities = get.choice.priorities(metainfo, &wanted.files)?;
+    } else {
+        (add.priorities, add.other_files) = get.choice.of_unknown(&wanted.files);
+    }
     Ok(add)
 }
 
@@ -88,9 +136,12 @@ pub(crate) fn state(
 }
 
 /// Downloads under way.
-#[derive(Debug, Default)]
-struct Download {
+#[derive(Debug)]
+struct Download<'a> {
+    get: &'a Get,
     torrents: BTreeMap<TorrentId, Progress>,
+    /// Those of which only a magnet link is known.
+    links: BTreeMap<TorrentId, Wanted>,
     /// Since when everything is settled.
     settled: Option<Instant>,
     busy: bool,
@@ -105,13 +156,25 @@ enum Progress {
     Failed,
 }
 
-impl Download {
-    async fn run(mut self, engine: &mut Engine, report: &mut Report, seed: bool) -> Outcome {
+impl<'a> Download<'a> {
+    fn new(get: &'a Get) -> Self {
+        Self { get, torrents: BTreeMap::new(), links: BTreeMap::new(), settled: None, busy: false }
+    }
+
+    async fn run(mut self, engine: &mut Engine, report: &mut Report) -> Outcome {
+        let seed = self.get.seed || self.get.sharing.ends();
         let start = engine.now();
+        let mut wrong = None;
         let signal = loop {
             match engine.step().await {
                 Step::Event(event) => {
                     report.event(engine.session(), &event);
+                    if let Event::MetadataReceived(id) = event
+                        && let Err(failure) = self.on_metadata(id, engine, report)
+                    {
+                        wrong = Some(failure);
+                        break None;
+                    }
                     self.on_event(&event);
                     if self.settled.is_none() && self.is_settled() {
                         self.settled = Some(engine.now());
@@ -137,7 +200,16 @@ impl Download {
         let limit = if signal.is_some() { SHUT_DOWN_MAX } else { LEAVE_MAX };
         let saved = engine.shut_down(limit, |session, event| report.event(session, event)).await;
         report.summary(&torrents, engine.session(), took);
-        self.outcome(signal, saved)
+        wrong.map_or_else(|| self.outcome(signal, saved), Err)
+    }
+
+    /// Peers have sent what a magnet link does not tell.
+    fn on_metadata(&mut self, id: TorrentId, engine: &Engine, report: &Report) -> Outcome {
+        let Some(link) = self.links.remove(&id) else { return Ok(()) };
+        let Some(metainfo) = engine.session().metainfo(id).map(Arc::clone) else { return Ok(()) };
+        source::save(&link.metainfo, &metainfo, &self.get.output, report);
+        // What is wanted was said already. Now it shows whether there is such a thing.
+        self.get.choice.priorities(&metainfo, &link.files).map(drop)
     }
 
     fn on_event(&mut self, event: &Event) {
@@ -147,6 +219,9 @@ impl Download {
             }
             Event::ShareLimitReached(id, _) => {
                 self.torrents.insert(*id, Progress::Shared);
+            }
+            Event::MetadataFailed(id, _) => {
+                self.torrents.insert(*id, Progress::Failed);
             }
             Event::TorrentFailed(id, error) => {
                 self.busy |= error.kind == JobErrorKind::Busy;

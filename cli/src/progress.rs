@@ -63,10 +63,14 @@ impl Bars {
         let bar = self.bars.entry(torrent.id).or_insert_with(|| {
             let bar = Self::multi().add(ProgressBar::new(torrent.wanted_bytes));
             bar.set_style(style());
-            bar.set_prefix(crate::report::printable(&torrent.name));
             bar
         });
+        // A magnet link may have none, or another one than its torrent.
+        bar.set_prefix(crate::report::printable(&torrent.name));
         let (done, total) = match torrent.state {
+            TorrentState::FetchingMetadata { done, total } => {
+                (done.into(), total.map_or(1, u64::from))
+            }
             TorrentState::Checking { done, total } => (done, total),
             _ => (torrent.wanted_bytes - torrent.left_bytes, torrent.wanted_bytes),
         };

@@ -6,15 +6,12 @@ use teem_core::time::UnixTime;
 use teem_io::tls::TlsConfig;
 
 use crate::args::Show;
-use crate::failure::Failure;
 use crate::report::json::write;
 use crate::report::printable;
 use crate::{Outcome, report, size, source};
 
 pub(crate) fn run(show: &Show) -> Outcome {
-    if show.torrent.starts_with("magnet:") {
-        let magnet: Magnet =
-            show.torrent.parse().map_err(|error| Failure::Input(format!("{error}")))?;
+    if let Some(magnet) = source::magnet(&show.torrent)? {
         if show.json {
             magnet_json(&magnet);
         } else {

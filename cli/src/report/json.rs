@@ -3,7 +3,8 @@
 //! | event | members |
 //! |---|---|
 //! | `listening` | `port`; of a tracker: `address`, `url` |
-//! | `added` | `torrent`, `name`, `folder`, `total_bytes`, `pieces`, `files` |
+//! | `added` | `torrent`, `name`, `folder`, `total_bytes`, `pieces`, `files` (the last three null while only a magnet link is known) |
+//! | `metadata` | `torrent`, `name`, `metadata_bytes`, `total_bytes`, `pieces`, `files`: peers have sent what a magnet link does not tell; `torrent` may be another half of a hybrid torrent than before |
 //! | `ready` | `torrent`, `have_bytes`, `have_pieces`, `pieces`: what was there is checked |
 //! | `progress` | as `torrents` below, once a second |
 //! | `changed` | `torrent`, `files`: paths that changed since the last run |
@@ -13,7 +14,7 @@
 //! | `peer_banned` | `torrent`, `address` |
 //! | `tracker` | `torrent`, `url` (secrets masked), `peers` or `error` |
 //! | `finished` | `torrent`: all of it is here |
-//! | `torrent_failed` | `torrent`, `message` |
+//! | `torrent_failed` | `torrent`, `message`: its storage failed, or its metadata are of no use |
 //! | `disk_full`, `disk_has_room` | `torrent`, with `disk_full` also `message` |
 //! | `note`, `warning` | `message` |
 //! | `summary` | `complete`, `seconds`, `downloaded_bytes`, `uploaded_bytes`, `wasted_bytes`, `corrupt_bytes`, `checked_bytes` (of this run), `torrents`; `complete` says whether all that was wanted is here |
@@ -23,16 +24,19 @@
 //! | `error` | `message`, `exit_code`: the last line of a run without success |
 //!
 //! A torrent goes by its info hash in hex. In `progress` and in the list `torrents` of `summary`
-//! it has: `torrent`, `name`, `state`, `waits_for`, `total_bytes`, `have_bytes`, `wanted_bytes` (of
+//! it has: `torrent`, `name`, `state`, `waits_for`, `has_metadata`, `total_bytes`, `have_bytes`, `wanted_bytes` (of
 //! pieces that are wanted), `left_bytes` (of these), `pieces`, `have_pieces`, `left_pieces`
 //! (wanted ones), `downloaded_bytes` and `uploaded_bytes` (over all runs), `down_bytes_per_s`,
 //! `up_bytes_per_s`, `peers`, `seeds`, `known_peers`, `eta_s` (or null); while it is being checked
-//! also `checked_bytes` and `to_check_bytes`.
+//! also `checked_bytes` and `to_check_bytes`, while its metadata are fetched also `metadata_bytes` and
+//! `metadata_total_bytes` (or null).
 //! Members may be added; programs ignore events and members that they do not know.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use teem_core::ids::TorrentId;
+use teem_core::metainfo::{Layout, Metainfo};
 use teem_core::session::{Event, Session, Stats, TorrentSnapshot, TorrentState, WaitsFor};
 
 use super::{Report, line, mask_url, text};
@@ -68,11 +72,13 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
             write("changed", json!({ "torrent": report.hash(*id), "files": files }));
         }
         Event::TorrentFinished(id) => write("finished", json!({ "torrent": report.hash(*id) })),
-        Event::TorrentFailed(id, error) => {
-            write(
-                "torrent_failed",
-                json!({ "torrent": report.hash(*id), "message": error.to_string() }),
-            );
+        Event::TorrentFailed(id, error) => failed(report, *id, error),
+        Event::MetadataFailed(id, error) => failed(report, *id, error),
+        Event::MetadataReceived(id) => {
+            let Some(metainfo) = session.metainfo(*id) else { return };
+            let mut members = described(metainfo);
+            members["metadata_bytes"] = metainfo.info().bytes().len().into();
+            write("metadata", members);
         }
         Event::DiskFull(id, error) => {
             let members = json!({ "torrent": report.hash(*id), "message": error.to_string() });
@@ -127,11 +133,29 @@ pub(super) fn event(report: &Report, session: &Session, event: &Event) {
     }
 }
 
+fn failed(report: &Report, id: TorrentId, error: &dyn std::fmt::Display) {
+    let torrent = report.hash(id);
+    write("torrent_failed", json!({ "torrent": torrent, "message": error.to_string() }));
+}
+
+/// What a torrent is, as far as that is known.
+pub(super) fn described(metainfo: &Metainfo) -> Value {
+    let info = metainfo.info();
+    let layout: Option<&Layout> = info.is_known().then(|| &**info.layout());
+    json!({
+        "torrent": info.swarm_hash().to_string(),
+        "name": info.name(),
+        "total_bytes": layout.map(Layout::content_len),
+        "pieces": layout.map(Layout::piece_count),
+        "files": layout.map(|layout| layout.files().filter(|file| !file.is_pad()).count()),
+    })
+}
+
 pub(super) fn summary(torrents: &[TorrentSnapshot], stats: &Stats, took: Duration) {
     write(
         "summary",
         json!({
-            "complete": torrents.iter().all(|torrent| torrent.left_pieces == 0),
+            "complete": torrents.iter().all(|torrent| torrent.has_metadata && torrent.left_pieces == 0),
             "seconds": took.as_secs_f64(),
             "downloaded_bytes": stats.downloaded_bytes,
             "uploaded_bytes": stats.uploaded_bytes,
@@ -149,6 +173,7 @@ fn snapshot(torrent: &TorrentSnapshot) -> Value {
         "name": torrent.name,
         "state": state(&torrent.state),
         "waits_for": waits_for(torrent.waits_for),
+        "has_metadata": torrent.has_metadata,
         "total_bytes": torrent.total_bytes,
         "have_bytes": torrent.have_bytes,
         "wanted_bytes": torrent.wanted_bytes,
@@ -165,15 +190,23 @@ fn snapshot(torrent: &TorrentSnapshot) -> Value {
         "known_peers": torrent.known_peers,
         "eta_s": text::eta(torrent).map(|eta| eta.as_secs()),
     });
-    if let TorrentState::Checking { done, total } = torrent.state {
-        value["checked_bytes"] = done.into();
-        value["to_check_bytes"] = total.into();
+    match torrent.state {
+        TorrentState::Checking { done, total } => {
+            value["checked_bytes"] = done.into();
+            value["to_check_bytes"] = total.into();
+        }
+        TorrentState::FetchingMetadata { done, total } => {
+            value["metadata_bytes"] = done.into();
+            value["metadata_total_bytes"] = total.into();
+        }
+        _ => {}
     }
     value
 }
 
 const fn state(state: &TorrentState) -> &'static str {
     match state {
+        TorrentState::FetchingMetadata { .. } => "fetching_metadata",
         TorrentState::Opening => "opening",
         TorrentState::Checking { .. } => "checking",
         TorrentState::Downloading => "downloading",
@@ -190,6 +223,7 @@ const fn waits_for(waits: WaitsFor) -> Option<&'static str> {
         WaitsFor::Nothing => None,
         WaitsFor::Peers => Some("peers"),
         WaitsFor::Connections => Some("connections"),
+        WaitsFor::Metadata => Some("metadata"),
         WaitsFor::Pieces => Some("pieces"),
         WaitsFor::Unchoke => Some("unchoke"),
         WaitsFor::Disk => Some("disk"),

@@ -127,18 +127,9 @@ impl Report {
     /// A torrent was taken on.
     pub(crate) fn added(&mut self, id: TorrentId, metainfo: Arc<Metainfo>, folder: &str) {
         if self.is_json() {
-            let info = metainfo.info();
-            json::write(
-                "added",
-                json!({
-                    "torrent": info.swarm_hash().to_string(),
-                    "name": info.name(),
-                    "folder": folder,
-                    "total_bytes": info.layout().content_len(),
-                    "pieces": info.layout().piece_count(),
-                    "files": info.layout().files().filter(|file| !file.is_pad()).count(),
-                }),
-            );
+            let mut members = json::described(&metainfo);
+            members["folder"] = folder.into();
+            json::write("added", members);
         }
         self.torrents.insert(id, metainfo);
     }
@@ -153,10 +144,23 @@ impl Report {
 
     /// Something happened.
     pub(crate) fn event(&mut self, session: &Session, event: &Event) {
+        if let Event::MetadataReceived(id) = event
+            && let Some(metainfo) = session.metainfo(*id)
+        {
+            self.torrents.insert(*id, Arc::clone(metainfo));
+        }
         if self.is_json() {
             json::event(self, session, event);
         }
         match event {
+            Event::MetadataReceived(id) if !self.is_json() => {
+                let Some(metainfo) = self.torrents.get(id) else { return };
+                hint(&text::described(metainfo));
+            }
+            Event::MetadataFailed(id, error) if !self.is_json() => {
+                let name = self.name(*id);
+                hint(&format!("error: {name}: what the magnet link means is of no use: {error}"));
+            }
             Event::TorrentReady(id) => {
                 let Some(torrent) = session.torrent(*id) else { return };
                 tracing::info!(torrent = %torrent.name, pieces = torrent.have_pieces, of = torrent.pieces, "ready");

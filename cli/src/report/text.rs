@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use teem_core::metainfo::Metainfo;
 use teem_core::mse::Method;
 use teem_core::session::{Stats, TorrentSnapshot, TorrentState, WaitsFor};
 
@@ -10,6 +11,18 @@ use crate::size;
 /// What a torrent does, and what it waits for.
 pub(super) fn state(torrent: &TorrentSnapshot, serve_only: bool) -> String {
     match &torrent.state {
+        TorrentState::FetchingMetadata { done, total } => match (torrent.waits_for, total) {
+            (WaitsFor::Peers, _) => no_peers(torrent),
+            (WaitsFor::Connections, _) => {
+                format!("connecting to {} known peers", torrent.known_peers)
+            }
+            (_, Some(total)) => format!(
+                "metadata: {} of {}",
+                size::show((*done).into()),
+                size::show((*total).into())
+            ),
+            (_, None) => "metadata: waiting for a peer that has them".into(),
+        },
         TorrentState::Opening => "opening files".into(),
         TorrentState::Checking { done, total } => {
             format!("checking {} of {}", size::show(*done), size::show(*total))
@@ -79,6 +92,9 @@ pub(super) fn behind_bar(torrent: &TorrentSnapshot, serve_only: bool) -> String 
     } else {
         parts.push(state(torrent, serve_only));
     }
+    if matches!(torrent.state, TorrentState::FetchingMetadata { .. }) {
+        parts.push(peers(torrent));
+    }
     if matches!(torrent.state, TorrentState::Downloading | TorrentState::Seeding) {
         if plain {
             parts.push(format!("down {}", size::show_rate(torrent.down_bytes_per_s)));
@@ -86,8 +102,7 @@ pub(super) fn behind_bar(torrent: &TorrentSnapshot, serve_only: bool) -> String 
         if torrent.up_bytes_per_s > 0 || !plain {
             parts.push(format!("up {}", size::show_rate(torrent.up_bytes_per_s)));
         }
-        let s = if torrent.peers == 1 { "" } else { "s" };
-        parts.push(format!("{} peer{s}", torrent.peers));
+        parts.push(peers(torrent));
         if let Some(eta) = eta(torrent).filter(|_| plain) {
             parts.push(format!("eta {}", size::show_time(eta)));
         }
@@ -95,12 +110,29 @@ pub(super) fn behind_bar(torrent: &TorrentSnapshot, serve_only: bool) -> String 
     parts.join("  ")
 }
 
+fn peers(torrent: &TorrentSnapshot) -> String {
+    format!("{} peer{}", torrent.peers, if torrent.peers == 1 { "" } else { "s" })
+}
+
+/// What a torrent turned out to be that was a magnet link.
+pub(super) fn described(metainfo: &Metainfo) -> String {
+    let info = metainfo.info();
+    let files = info.layout().files().filter(|file| !file.is_pad()).count();
+    let s = if files == 1 { "" } else { "s" };
+    let len = size::show(info.layout().content_len());
+    format!("{}: {len} in {files} file{s}", printable(info.name()))
+}
+
 /// A line of progress.
 pub(super) fn line(torrent: &TorrentSnapshot, serve_only: bool) -> String {
     format!(
         "{}: {}%  {}",
         printable(&torrent.name),
-        percent(torrent.wanted_bytes - torrent.left_bytes, torrent.wanted_bytes),
+        if torrent.has_metadata {
+            percent(torrent.wanted_bytes - torrent.left_bytes, torrent.wanted_bytes)
+        } else {
+            0
+        },
         behind_bar(torrent, serve_only),
     )
 }
@@ -113,7 +145,9 @@ fn percent(have: u64, total: u64) -> u64 {
 /// What became of a torrent.
 pub(super) fn summary(torrent: &TorrentSnapshot) -> String {
     let total = size::show(torrent.total_bytes);
-    if torrent.have_pieces == torrent.pieces {
+    if !torrent.has_metadata {
+        format!("{}: nothing is here; no peer has sent its metadata", printable(&torrent.name))
+    } else if torrent.have_pieces == torrent.pieces {
         format!("{}: complete and verified, {total}", printable(&torrent.name))
     } else if torrent.left_pieces == 0 {
         format!(

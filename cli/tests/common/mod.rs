@@ -65,11 +65,16 @@ impl Yard {
     }
 
     fn with_torrent(self) -> Self {
-        let yard = self;
-        let (data, torrent) = (yard.text("seed/data.bin"), yard.text("data.torrent"));
-        let made = teem(&["create", &data, "-o", &torrent, "--piece-size", "256K"]);
+        self.remake(&[]);
+        self
+    }
+
+    /// Makes the torrent again, with these arguments too.
+    pub fn remake(&self, extra: &[&str]) {
+        let (data, torrent) = (self.text("seed/data.bin"), self.text("data.torrent"));
+        let own = ["create", &data, "-o", &torrent, "--piece-size", "256K"];
+        let made = teem(&[&own, extra].concat());
         assert_eq!(code(&made), 0, "{}", stderr(&made));
-        yard
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -111,6 +111,8 @@ pub struct AddTorrent {
     pub filtered: bool,
     /// How much each file is wanted, as for [`Command::SetPriorities`].
     pub priorities: Vec<Priority>,
+    /// How much all files beyond those are wanted: how many there are is not known of a magnet link.
+    pub other_files: Priority,
     /// Whether to begin pieces by index.
     pub sequential: bool,
     /// Limits of its own.
@@ -135,6 +137,7 @@ impl AddTorrent {
             paused: false,
             filtered: true,
             priorities: Vec::new(),
+            other_files: Priority::NORMAL,
             sequential: false,
             limits: RateLimits::default(),
             share: ShareLimits::default(),

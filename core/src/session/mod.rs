@@ -450,7 +450,7 @@ impl Application for Session {
             }
             Command::SetPriorities(id, files) => {
                 if let Some(torrent) = self.torrents.get_mut(id) {
-                    torrent.set_priorities(&files, &mut self.streams, &mut self.cx);
+                    torrent.set_priorities(files, &mut self.streams, &mut self.cx);
                 }
             }
             Command::SetSequential(id, sequential) => {

@@ -136,7 +136,10 @@ pub struct TorrentSnapshot {
     pub held: bool,
     /// What it waits for.
     pub waits_for: WaitsFor,
-    /// Bytes of content; zero while the metadata are not here.
+    /// Its metadata are here: of a magnet link, once peers have sent them. Until then it has neither
+    /// pieces nor bytes.
+    pub has_metadata: bool,
+    /// Bytes of content.
     pub total_bytes: u64,
     /// Bytes of content that are here and verified.
     pub have_bytes: u64,

@@ -18,7 +18,7 @@ use core::num::NonZeroU8;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::picker::Priority;
+use super::selection::Wishes;
 use super::{Phase, Torrent};
 use crate::bencode::Tape;
 use crate::ids::StreamId;
@@ -59,7 +59,7 @@ pub(crate) struct Fetch {
     /// Resume data, which says something of pieces.
     pub(super) resume: Option<Bytes>,
     /// How much each file is wanted.
-    pub(super) priorities: Vec<Priority>,
+    pub(super) wishes: Wishes,
     /// Who has it.
     sources: BTreeMap<StreamId, Source>,
     attempt: Option<Attempt>,
@@ -113,8 +113,8 @@ enum Outcome {
 
 impl Fetch {
     /// Nothing is here, and nobody has it.
-    pub(super) fn new(resume: Option<Bytes>, priorities: Vec<Priority>) -> Self {
-        Self { resume, priorities, ..Self::default() }
+    pub(super) fn new(resume: Option<Bytes>, wishes: Wishes) -> Self {
+        Self { resume, wishes, ..Self::default() }
     }
 
     /// Bytes that are here, and of how many, as far as anybody says.
@@ -470,7 +470,7 @@ impl Torrent {
         }
         self.trackers.set_private(info.is_private());
         self.metainfo = Arc::new(Metainfo::with_info(&self.metainfo, info));
-        self.describe(&fetch.priorities, fetch.resume.as_ref(), cx);
+        self.describe(&fetch.wishes, fetch.resume.as_ref(), cx);
         cx.event(Event::MetadataReceived(self.id));
         self.phase = Phase::Paused;
         self.start(cx);

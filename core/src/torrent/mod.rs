@@ -57,10 +57,11 @@ pub(crate) use self::content::Hashed;
 use self::known::Known;
 pub(crate) use self::known::Origin;
 use self::metadata::Fetch;
-use self::picker::{Picker, Priority};
+use self::picker::Picker;
 use self::resume::Resume;
 use self::room::Room;
 use self::saving::Saving;
+use self::selection::Wishes;
 pub(crate) use self::share::ShareLimit;
 use self::share::ShareLimits;
 use self::slots::Chokers;
@@ -242,8 +243,9 @@ impl Torrent {
             known.add(*peer, Origin::Embedder);
         }
         let gate = (!add.limits.is_none()).then(|| Box::new(Gate::new(now, add.limits)));
-        let unknown = (!info.is_known())
-            .then(|| Box::new(Fetch::new(add.resume.clone(), add.priorities.clone())));
+        let wishes = Wishes { first: add.priorities, others: add.other_files };
+        let unknown =
+            (!info.is_known()).then(|| Box::new(Fetch::new(add.resume.clone(), wishes.clone())));
         let mut torrent = Self {
             trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
             peers: Vec::new(),
@@ -304,13 +306,13 @@ impl Torrent {
         };
         torrent.set_sequential(add.sequential);
         if torrent.fetch.is_none() {
-            torrent.describe(&add.priorities, add.resume.as_ref(), cx);
+            torrent.describe(&wishes, add.resume.as_ref(), cx);
         }
         torrent
     }
 
     /// Takes everything over that follows from its `info`, which is known now.
-    fn describe(&mut self, priorities: &[Priority], resume: Option<&Bytes>, cx: &Cx) {
+    fn describe(&mut self, wishes: &Wishes, resume: Option<&Bytes>, cx: &Cx) {
         let info = self.metainfo.info();
         let layout = info.layout();
         let pieces =
@@ -326,8 +328,8 @@ impl Torrent {
         let order = self.picker.take_order();
         self.picker = Picker::new(pieces, stream("picker"));
         self.picker.set_order(order);
-        self.wanted_bytes = selection::apply(layout, priorities, &mut self.picker);
-        self.wanted_files = selection::wanted_files(layout, priorities);
+        self.wanted_bytes = selection::apply(layout, wishes, &mut self.picker);
+        self.wanted_files = selection::wanted_files(layout, wishes);
         self.trees = Trees::new(&self.metainfo, resume.as_ref().map_or(&[], |r| &r.layers));
         if !self.chokers.custom {
             let piece_len = u64::from(layout.piece_len());

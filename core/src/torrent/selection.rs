@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use super::picker::{Order, Picker, Priority};
 use super::{REFILL_AFTER, Torrent};
@@ -14,27 +15,38 @@ use crate::metainfo::Layout;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
 
-/// How much a file is wanted: as usual, unless something else was said.
-fn of_file(files: &[Priority], index: usize) -> Priority {
-    files.get(index).copied().unwrap_or_default()
+/// How much files are wanted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wishes {
+    /// The first ones, by index.
+    pub(super) first: Vec<Priority>,
+    /// All others.
+    pub(super) others: Priority,
+}
+
+impl Wishes {
+    fn of(&self, file: usize) -> Priority {
+        self.first.get(file).copied().unwrap_or(self.others)
+    }
 }
 
 /// Which files are to be made on the disk; empty: all.
-pub(super) fn wanted_files(layout: &Layout, files: &[Priority]) -> Box<[bool]> {
-    if files.iter().all(|priority| *priority != Priority::SKIP) {
+pub(super) fn wanted_files(layout: &Layout, wishes: &Wishes) -> Box<[bool]> {
+    let mut all = wishes.first.iter().chain([&wishes.others]);
+    if all.all(|priority| *priority != Priority::SKIP) {
         return Box::default();
     }
-    (0..layout.file_count()).map(|index| of_file(files, index) != Priority::SKIP).collect()
+    (0..layout.file_count()).map(|index| wishes.of(index) != Priority::SKIP).collect()
 }
 
 /// Tells the picker how much each piece is wanted. Returns how many bytes are in pieces that are.
-pub(super) fn apply(layout: &Layout, files: &[Priority], picker: &mut Picker) -> u64 {
+pub(super) fn apply(layout: &Layout, wishes: &Wishes, picker: &mut Picker) -> u64 {
     let mut pieces = vec![Priority::SKIP; layout.piece_count() as usize];
     for (index, file) in layout.files().enumerate() {
         if file.is_pad() || file.len() == 0 {
             continue;
         }
-        let priority = of_file(files, index);
+        let priority = wishes.of(index);
         for piece in file.pieces() {
             let piece = &mut pieces[piece as usize];
             *piece = (*piece).max(priority);
@@ -60,17 +72,18 @@ impl Torrent {
     /// Wants each file as much as this says from now on.
     pub(crate) fn set_priorities(
         &mut self,
-        files: &[Priority],
+        files: Vec<Priority>,
         streams: &mut Streams,
         cx: &mut Cx,
     ) {
+        let wishes = Wishes { first: files, others: Priority::NORMAL };
         if let Some(fetch) = &mut self.fetch {
-            fetch.priorities = files.to_vec();
+            fetch.wishes = wishes;
             return;
         }
         let layout = self.metainfo.info().layout();
-        self.wanted_files = wanted_files(layout, files);
-        self.wanted_bytes = apply(layout, files, &mut self.picker);
+        self.wanted_files = wanted_files(layout, &wishes);
+        self.wanted_bytes = apply(layout, &wishes, &mut self.picker);
         if !self.is_running() {
             return;
         }

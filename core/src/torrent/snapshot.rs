@@ -24,6 +24,7 @@ impl Torrent {
             state: self.state(),
             held: self.again,
             waits_for: self.waits_for(streams, cx),
+            has_metadata: self.fetch.is_none(),
             total_bytes: of_bytes(layout.total_len()),
             have_bytes: layout.total_len() - self.picker.left(),
             wanted_bytes: self.wanted_bytes,
