@@ -3,6 +3,7 @@
 
 mod checking;
 mod encryption;
+mod padding;
 mod peer;
 mod scripted;
 mod session_rows;
