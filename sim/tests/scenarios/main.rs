@@ -3,6 +3,7 @@
 
 mod checking;
 mod encryption;
+mod matrix;
 mod padding;
 mod peer;
 mod scripted;
