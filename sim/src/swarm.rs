@@ -14,7 +14,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -160,6 +160,7 @@ pub struct Swarm {
     metainfo: Arc<Metainfo>,
     content: Bytes,
     peers: Vec<Peer>,
+    ipv6: bool,
 }
 
 /// What is known of a host; of an actor, only its place.
@@ -188,7 +189,19 @@ impl Swarm {
     pub fn on(mut net: Net<Node>, metainfo: Arc<Metainfo>, content: Bytes) -> Self {
         let key = metainfo.info().swarm_hash().to_string();
         net.library_mut().add(&key, content.clone());
-        Self { net, metainfo, content, peers: Vec::new() }
+        Self { net, metainfo, content, peers: Vec::new(), ipv6: false }
+    }
+
+    /// The same, of hosts that have IPv6 addresses and no others: from the next one on.
+    #[must_use]
+    pub const fn over_ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// Where a client of this swarm listens.
+    pub fn address(&self, host: HostId) -> SocketAddr {
+        SocketAddr::new(if self.ipv6 { ipv6(host) } else { ip(host) }, PORT)
     }
 
     /// The torrent.
@@ -228,7 +241,7 @@ impl Swarm {
         if let Some(content) = preload {
             self.preload(host, content);
         }
-        self.command(host, Command::Listen(CommandToken(0), address(host)));
+        self.command(host, Command::Listen(CommandToken(0), self.address(host)));
         let mut add = AddTorrent::new(Arc::clone(&self.metainfo), folder());
         add.state = Some(state());
         change(&mut add);
@@ -258,19 +271,19 @@ impl Swarm {
         let seed = Seed::from_number(number as u64 + 1);
         let session = Session::new(config, seed, self.net.now(), WALL);
         self.peers.push(Peer::default());
-        self.net.add(ip(number), Node::Session(session.into()))
+        self.net.add(self.address(number).ip(), Node::Session(session.into()))
     }
 
-    /// Somebody else, made for the address that it will have; see [`address`].
+    /// Somebody else, made for the address that it will have: [`Swarm::address`].
     pub fn actor<A: Actor>(&mut self, make: impl FnOnce(HostId) -> A) -> HostId {
         let number = self.peers.len();
         self.peers.push(Peer::default());
-        self.net.add(ip(number), Node::Actor(Box::new(make(number))))
+        self.net.add(self.address(number).ip(), Node::Actor(Box::new(make(number))))
     }
 
     /// Tells a client of peers, at [`PORT`].
     pub fn introduce(&mut self, to: HostId, whom: &[HostId]) {
-        let peers = whom.iter().map(|host| address(*host)).collect();
+        let peers = whom.iter().map(|host| self.address(*host)).collect();
         self.command(to, Command::AddPeers(self.torrent(to), peers));
     }
 
@@ -413,13 +426,18 @@ pub fn state() -> Location {
     Location(Bytes::from_static(b"/state"))
 }
 
-/// A host's address.
+/// A host's IPv4 address.
 pub fn ip(host: HostId) -> IpAddr {
     let host = host as u32;
     IpAddr::from([10, (host / 62_500) as u8, (host / 250 % 250) as u8, (host % 250 + 1) as u8])
 }
 
-/// Where a client listens.
+/// A host's IPv6 address: one of a private network (RFC 4193).
+pub fn ipv6(host: HostId) -> IpAddr {
+    Ipv6Addr::from((0xfd00 << 112) | (host as u128 + 1)).into()
+}
+
+/// Where a client with an IPv4 address listens.
 pub fn address(host: HostId) -> SocketAddr {
     SocketAddr::new(ip(host), PORT)
 }

@@ -448,6 +448,21 @@ mod tests {
     }
 
     #[test]
+    fn the_pieces_of_a_v1_torrent_may_have_any_length() {
+        for piece_len in [1, 8_191, 1 << 13, (1 << 15) + 123] {
+            let options = Options { piece_len: Some(piece_len), ..Options::default() };
+            let content: Vec<u8> = (0..=piece_len * 2).map(|at| (at / 97) as u8).collect();
+            let len = content.len() as u64;
+            let draft = Draft::new("t", folder(&[("a", len - 1), ("b", 1)]), options);
+            let torrent = made(draft.expect("legal"), &content);
+            assert_eq!(torrent.info().layout().piece_count(), 3);
+            let last = crate::hash::sha1(&content[2 * piece_len as usize..]);
+            assert_eq!(torrent.info().piece_hash(PieceIndex(2)), Some(&last));
+            assert_eq!(Metainfo::from_bytes(&torrent.to_bytes()), Ok(torrent));
+        }
+    }
+
+    #[test]
     fn the_dictionary_of_a_single_file_is_as_bep_3_has_it() {
         let draft = Draft::new("x", Content::File(5), Options::default()).expect("legal");
         let made = draft.finish(&[[b'h'; 20]]).expect("made");

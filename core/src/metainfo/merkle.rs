@@ -48,9 +48,9 @@ pub fn root(nodes: &[Hash], levels: u32) -> Hash {
 }
 
 /// How far above the leaves the node over one whole piece stands. `piece_len` is a power of two
-/// of at least [`BLOCK_LEN`].
+/// of at least [`BLOCK_LEN`] wherever there are trees; zero for what else a v1 torrent may have.
 pub const fn piece_level(piece_len: u32) -> u32 {
-    piece_len.trailing_zeros() - BLOCK_LEN.trailing_zeros()
+    piece_len.trailing_zeros().saturating_sub(BLOCK_LEN.trailing_zeros())
 }
 
 /// How far the root of a file of `len` bytes stands above its leaves.
@@ -157,5 +157,6 @@ mod tests {
         assert_eq!(root(&[], 2), pad(2));
         assert_eq!(piece_level(BLOCK_LEN), 0);
         assert_eq!(piece_level(1 << 20), 6);
+        assert_eq!([1, 8_191, 1 << 13, BLOCK_LEN + 123].map(piece_level), [0; 4]);
     }
 }

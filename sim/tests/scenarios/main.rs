@@ -3,7 +3,9 @@
 
 mod checking;
 mod encryption;
+mod matrix;
 mod metadata;
+mod padding;
 mod peer;
 mod scripted;
 mod session_rows;

@@ -4,12 +4,12 @@
 use teem_core::metainfo::create::Format;
 use teem_core::session::{Command, Config, Event, IpFilter, TorrentState, WaitsFor};
 use teem_core::torrent::picker::Priority;
-use teem_sim::swarm::{Swarm, ip, torrent_of};
+use teem_sim::swarm::{Swarm, ip, ipv6, torrent_of};
 
 const PIECE_LEN: u32 = 64 * 1024;
 
 /// Seconds that a torrent may take to arrive, and to be checked.
-const TRANSFER_SECONDS: u64 = 10;
+pub(crate) const TRANSFER_SECONDS: u64 = 10;
 
 /// Fetches a torrent of these files in these formats, and checks what came of it from the disk.
 fn arrives(files: &[(&str, u64)], piece_len: u32, formats: &[Format]) {
@@ -78,6 +78,20 @@ fn no_proxy_tcp_banned() {
     swarm.introduce(leecher, &[seeder]);
     assert!(!swarm.run(60, |swarm| swarm.snapshot(leecher).have_pieces > 0));
     assert_eq!(swarm.session(seeder).stats().peers_accepted, 0);
+}
+
+#[test]
+fn no_proxy_tcp_ipv6() {
+    let mut swarm = Swarm::new(200_000, PIECE_LEN, 27).over_ipv6();
+    let seeder = swarm.seeder(Config::default());
+    let leecher = swarm.leecher(Config::default());
+    swarm.introduce(leecher, &[seeder]);
+    assert!(swarm.run(60, |swarm| swarm.is_complete(leecher)), "{:?}", swarm.snapshot(leecher));
+    assert!(swarm.disk(leecher) == swarm.content());
+    for (one, other) in [(leecher, seeder), (seeder, leecher)] {
+        let met = |event: &Event| matches!(event, Event::PeerConnected(_, address, _) if address.ip() == ipv6(other));
+        assert!(swarm.heard(one, met));
+    }
 }
 
 #[test]
