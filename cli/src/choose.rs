@@ -242,7 +242,7 @@ mod tests {
         let files = |text: &str| text.parse::<Files>().ok();
         let ranks = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
         let layout = |count: usize| {
-            let folder = (0..count).map(|n| (vec![format!("{n}").into()], 1)).collect();
+            let folder = (0..count).map(|n| (vec![format!("{n}")], 1)).collect();
             let draft =
                 Draft::new("x", Content::Folder(folder), Options::default()).expect("sound");
             draft.finish(&[[0; 20]]).expect("sound")

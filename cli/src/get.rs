@@ -1,6 +1,7 @@
 //! `teem get`: download torrents, and perhaps serve them afterwards.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -39,12 +40,10 @@ pub(crate) fn run(get: &Get) -> Outcome {
             Some(magnet) => Wanted::linked(&magnet, &get.output, &report),
             None => Wanted::whole(source::load(name, &tls)?),
         };
-        let known = torrents.entry(wanted.metainfo.info().swarm_hash()).or_insert(wanted.clone());
-        // The same, named twice: by what tells more.
-        if wanted.metainfo.info().is_known() && !known.metainfo.info().is_known() {
-            known.metainfo = wanted.metainfo;
+        match torrents.entry(wanted.metainfo.info().swarm_hash()) {
+            Entry::Vacant(place) => drop(place.insert(wanted)),
+            Entry::Occupied(mut same) => same.get_mut().join(wanted),
         }
-        known.peers.extend(wanted.peers);
     }
     if torrents.len() > 1 && get.choice.names_files() {
         let text = "--select and --priority are about the files of one torrent; name one";
@@ -98,6 +97,14 @@ impl Wanted {
         }
         let metainfo = source::from_magnet(magnet, folder, report).into();
         Self { metainfo, peers, files: magnet.select_only.clone() }
+    }
+
+    /// Takes in what was said of the same torrent once more.
+    fn join(&mut self, other: Self) {
+        if other.metainfo.info().is_known() && !self.metainfo.info().is_known() {
+            self.metainfo = other.metainfo;
+        }
+        self.peers.extend(other.peers);
     }
 }
 
