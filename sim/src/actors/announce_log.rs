@@ -68,7 +68,8 @@ impl fmt::Display for Violation {
 
 /// A rule of BEP 3 for the announces of one peer about one torrent.
 ///
-/// That `started` comes again is none of them: one whose answer was lost says it again.
+/// That `started` or `completed` comes twice in a row is none of them: one whose answer was lost says
+/// it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rule {
@@ -241,7 +242,9 @@ impl Ledger {
         }
         match now.event {
             AnnounceEvent::Completed => {
-                if run.completed {
+                let said_again = run.last.event == AnnounceEvent::Completed
+                    && run.last.downloaded == now.downloaded;
+                if run.completed && !said_again {
                     broken.push(Rule::CompletesOnce);
                 }
                 if now.left > 0 {
@@ -348,7 +351,9 @@ mod tests {
         assert_eq!(broken(&["left=9"]), [Rule::StartsFirst]);
         let late = ["left=9&event=started", "left=9&event=stopped", "left=9"];
         assert_eq!(broken(&late), [Rule::StopsLast]);
-        let twice = ["left=9&event=started", "left=0&event=completed", "left=0&event=completed"];
+        let again = ["left=9&event=started", "left=0&event=completed", "left=0&event=completed"];
+        assert_eq!(broken(&again), []);
+        let twice = [&again[..2], &["left=0"], &again[2..]].concat();
         assert_eq!(broken(&twice), [Rule::CompletesOnce]);
         let early = ["left=9&event=started", "left=1&event=completed"];
         assert_eq!(broken(&early), [Rule::CompletesWithNothingLeft]);
