@@ -38,7 +38,7 @@ TRANSPORT = {
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mode", choices=["seed", "leech"])
-    parser.add_argument("--torrent", required=True)
+    parser.add_argument("--torrent", required=True, help="file or magnet link")
     parser.add_argument("--dir", required=True, help="the folder that holds the content")
     parser.add_argument("--bind", required=True, help="address to listen on and to connect from")
     parser.add_argument("--port", type=int, required=True)
@@ -84,8 +84,11 @@ def main():
     settings.update(TRANSPORT[args.transport])
     settings.update(ENCRYPTION[args.encryption])
     session = lt.session(settings)
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(args.torrent)
+    if args.torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(args.torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(args.torrent)
     params.save_path = args.dir
     params.flags &= ~lt.torrent_flags.auto_managed
     params.flags &= ~lt.torrent_flags.paused

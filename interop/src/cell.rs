@@ -74,6 +74,8 @@ pub struct Cell {
     pub format: Format,
     /// Whether the leecher's torrent lacks its piece layers (BEP 52).
     pub bare: bool,
+    /// Whether the leecher has no torrent, but a magnet link (BEP 9).
+    pub by_magnet: bool,
 }
 
 /// How a cell ended.
@@ -99,6 +101,7 @@ impl Cell {
             forced_by: None,
             format: Format::V1,
             bare: false,
+            by_magnet: false,
         }
     }
 
@@ -132,6 +135,12 @@ impl Cell {
         Self { bare: true, ..self }
     }
 
+    /// The same with a leecher that has a magnet link alone; not for Transmission nor rtorrent.
+    #[must_use]
+    pub const fn by_magnet(self) -> Self {
+        Self { by_magnet: true, ..self }
+    }
+
     /// What the cell shows, in words.
     pub fn name(&self) -> String {
         let meeting = match self.meeting {
@@ -153,8 +162,9 @@ impl Cell {
             Format::Hybrid => ", hybrid",
         };
         let bare = if self.bare { " without piece layers" } else { "" };
+        let magnet = if self.by_magnet { ", by a magnet link" } else { "" };
         let (leecher, seeder) = (self.leecher.name(), self.seeder.name());
-        format!("{leecher} from {seeder}, {meeting}{family}{from}{forced}{format}{bare}")
+        format!("{leecher} from {seeder}, {meeting}{family}{from}{forced}{format}{bare}{magnet}")
     }
 
     /// Runs the cell in `scratch`, as number `index` on the network.
@@ -264,6 +274,7 @@ impl Cell {
             folder: &own,
             data: &data,
             torrent: &torrent,
+            magnet: None,
             address: seeder_at.ip(),
             port: seeder_at.port(),
             rc4: self.forced_by == Some(self.seeder),
@@ -278,12 +289,14 @@ impl Cell {
             wait_for_a_seeder(tracker_at, content.info_hash(), deadline)?;
         }
 
+        let magnet = self.by_magnet.then(|| Content::magnet(&torrent)).transpose()?;
         let own = folder("leecher")?;
         let data = own.join("data");
         let seat = Seat {
             folder: &own,
             data: &data,
             torrent: if self.bare { &bare } else { &torrent },
+            magnet: magnet.as_deref(),
             address: leecher_at.ip(),
             port: leecher_at.port(),
             rc4: self.forced_by == Some(self.leecher),

@@ -115,6 +115,15 @@ impl Content {
         fs::write(path, out).map_err(Failure::io(format!("writing {}", path.display())))
     }
 
+    /// The magnet link of a torrent file of the content, as libtorrent writes it.
+    pub fn magnet(torrent: &Path) -> Result<String, Failure> {
+        let mut command = Command::new(crate::program::libtorrent_python()?);
+        let say = "import libtorrent, sys; print(libtorrent.make_magnet_uri(libtorrent.torrent_info(sys.argv[1])))";
+        let said = command.args(["-W", "ignore", "-c", say]).arg(torrent).output();
+        let said = said.map_err(Failure::io("asking libtorrent for a magnet link"))?;
+        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    }
+
     /// Whether a torrent of the content is the one that libtorrent makes: the same `info`, byte for
     /// byte, and the same piece layers.
     pub fn compare(&self, torrent: &Path, format: Format) -> Result<(), Failure> {

@@ -47,6 +47,8 @@ pub(crate) struct Seat<'a> {
     /// The folder that holds (or will hold) the content.
     pub(crate) data: &'a Path,
     pub(crate) torrent: &'a Path,
+    /// The magnet link that is all that it is told of the torrent, if it is.
+    pub(crate) magnet: Option<&'a str>,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     /// Talks to nobody but in RC4.
@@ -55,6 +57,13 @@ pub(crate) struct Seat<'a> {
     pub(crate) udp_trackers: bool,
     /// Whom the torrent's tracker is trusted by, if it speaks TLS.
     pub(crate) ca: Option<&'a Path>,
+}
+
+impl Seat<'_> {
+    /// The magnet link, or else the torrent file.
+    fn source(&self) -> &OsStr {
+        self.magnet.map_or(self.torrent.as_os_str(), OsStr::new)
+    }
 }
 
 /// A program ready to start, and how it tells that it has got where it should.
@@ -160,7 +169,7 @@ impl Program {
             Self::Teem if stands_in() => Self::Libtorrent.leech(seat, peers),
             Self::Teem => {
                 let mut command = Command::new(teem()?);
-                command.arg("get").arg(seat.torrent).arg("-o").arg(seat.data);
+                command.arg("get").arg(seat.source()).arg("-o").arg(seat.data);
                 command.arg("--bind").arg(seat.address.to_string());
                 command.arg("--port").arg(seat.port.to_string());
                 require(&mut command, seat);
@@ -181,7 +190,7 @@ impl Program {
             }
             Self::Aria2 => {
                 let mut command = aria2(seat);
-                command.arg("--seed-time=0").arg(seat.torrent);
+                command.arg("--seed-time=0").arg(seat.source());
                 Ok(Plan { command, sign: Sign::Exit })
             }
             Self::Rtorrent => {
@@ -202,7 +211,7 @@ fn require(command: &mut Command, seat: &Seat<'_>) {
 fn libtorrent(mode: &str, seat: &Seat<'_>) -> Result<Command, Failure> {
     let mut command = Command::new(libtorrent_python()?);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/libtorrent_peer.py")).arg(mode);
-    command.arg("--torrent").arg(seat.torrent).arg("--dir").arg(seat.data);
+    command.arg("--torrent").arg(seat.source()).arg("--dir").arg(seat.data);
     command.arg("--bind").arg(seat.address.to_string());
     command.arg("--port").arg(seat.port.to_string());
     if seat.rc4 {

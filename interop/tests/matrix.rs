@@ -10,7 +10,7 @@ use teem_interop::Program::{Aria2, Libtorrent, Rtorrent, Teem, Transmission};
 use teem_interop::{Cell, Content, Format, Network, Outcome};
 
 /// Every cell, leecher first.
-const CELLS: [Cell; 43] = [
+const CELLS: [Cell; 53] = [
     // teem downloads from each.
     Cell::new(Teem, Libtorrent, Direct),
     Cell::new(Teem, Transmission, Direct),
@@ -64,6 +64,17 @@ const CELLS: [Cell; 43] = [
     Cell::new(Teem, Libtorrent, Direct).of(Format::Hybrid),
     Cell::new(Libtorrent, Teem, Direct).of(Format::Hybrid),
     Cell::new(Teem, Libtorrent, Direct).of(Format::V2).bare(),
+    // Magnet links: metadata from each, and to those that can be told by one.
+    Cell::new(Teem, Libtorrent, Direct).by_magnet(),
+    Cell::new(Teem, Transmission, Direct).by_magnet(),
+    Cell::new(Teem, Aria2, OpentrackerHttp).by_magnet(),
+    Cell::new(Teem, Rtorrent, Direct).by_magnet(),
+    Cell::new(Teem, Libtorrent, Direct).of(Format::V2).by_magnet(),
+    Cell::new(Teem, Libtorrent, Direct).of(Format::Hybrid).by_magnet(),
+    Cell::new(Libtorrent, Teem, Direct).by_magnet(),
+    Cell::new(Aria2, Teem, OpentrackerHttp).by_magnet(),
+    Cell::new(Libtorrent, Teem, Direct).of(Format::V2).by_magnet(),
+    Cell::new(Libtorrent, Teem, Direct).of(Format::Hybrid).by_magnet(),
 ];
 
 #[test]
