@@ -8,6 +8,7 @@ use crate::ids::PeerId;
 use crate::mse::Method;
 use crate::rng::Rng;
 use crate::time::Duration;
+use crate::tracker::ways::Family;
 
 /// Settings of a session. All have sensible defaults; change fields and hand it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,11 +155,16 @@ impl Config {
 
     /// Whether connections to this address may be made.
     pub(crate) const fn reaches(&self, address: IpAddr) -> bool {
+        self.has(Family::of(address))
+    }
+
+    /// Whether connections to addresses of this family may be made.
+    pub(crate) const fn has(&self, family: Family) -> bool {
         let unset = self.bind_v4.is_none() && self.bind_v6.is_none();
         unset
-            || match address {
-                IpAddr::V4(_) => self.bind_v4.is_some(),
-                IpAddr::V6(_) => self.bind_v6.is_some(),
+            || match family {
+                Family::V4 => self.bind_v4.is_some(),
+                Family::V6 => self.bind_v6.is_some(),
             }
     }
 

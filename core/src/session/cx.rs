@@ -20,6 +20,7 @@ use crate::rng::Seed;
 use crate::time::{Instant, UnixTime};
 use crate::timers::Timers;
 use crate::torrent::picker::BlockId;
+use crate::tracker::ways::Family;
 
 /// Events that wait for the embedder; when there are more, the oldest are dropped and counted.
 pub(crate) const EVENTS_MAX: usize = 4096;
@@ -35,6 +36,8 @@ pub(crate) struct Cx {
     /// What we tell trackers; zero while we do not listen.
     pub(crate) listen_port: u16,
     pub(crate) own_addresses: SmallVec<[SocketAddr; 2]>,
+    /// Over which peers reach us, as far as we can tell: at least one.
+    pub(crate) families: SmallVec<[Family; 2]>,
     /// Who is not talked to.
     pub(crate) filter: IpFilter,
     pub(crate) out: Outbox,
@@ -183,6 +186,7 @@ impl Cx {
             announce_key: rng.next_u32(),
             listen_port: 0,
             own_addresses: SmallVec::new(),
+            families: Family::ALL.into_iter().filter(|family| config.has(*family)).collect(),
             filter: IpFilter::new(),
             out: Outbox::default(),
             jobs: Jobs::new(),

@@ -34,7 +34,7 @@ impl Session {
             torrent.known.answered(address);
         }
         let Some(torrent) = self.torrents.get(torrent_id) else { return };
-        let handshake = self.handshake(torrent, torrent.hash);
+        let handshake = self.handshake(torrent, torrent.greets_by(address));
         if !encrypt {
             self.send_handshake(id, &handshake);
             return;

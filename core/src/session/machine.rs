@@ -202,6 +202,7 @@ impl Session {
             }
             ListenerInput::Failed(error) => {
                 self.listeners.remove(id);
+                self.on_families();
                 self.cx.event(Event::ListenFailed(token, error));
             }
         }

@@ -31,6 +31,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
@@ -52,6 +53,7 @@ use crate::torrent::choker::Choker;
 use crate::torrent::picker::Order;
 use crate::torrent::{AfterStop, Origin, Phase, Torrent, Upward};
 use crate::tracker::client::Config as TrackersConfig;
+use crate::tracker::ways::Family;
 
 /// A BitTorrent client. See the [module](self); drive it as [`crate::machine`] says.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Listener {
     token: CommandToken,
+    family: Family,
 }
 
 impl Session {
@@ -387,8 +390,30 @@ impl Session {
     }
 
     fn listen(&mut self, token: CommandToken, address: SocketAddr) {
-        let listener = self.listeners.insert(Listener { token });
+        let family = Family::of(address.ip());
+        let listener = self.listeners.insert(Listener { token, family });
         self.cx.out.push(Output::Listen(Listen { listener, address, tls: false }.into()));
+        self.on_families();
+    }
+
+    /// Peers may reach us over other families of addresses than before: those that we listen on, or
+    /// if we do not, those that we connect from.
+    fn on_families(&mut self) {
+        let heard = |family| self.listeners.iter().any(|(_, listener)| listener.family == family);
+        let any = self.listeners.iter().next().is_none();
+        let bound = |family| self.cx.config.has(family);
+        let mut families = SmallVec::from_buf(Family::ALL);
+        families.retain(|family| bound(*family) && (any || heard(*family)));
+        if families.is_empty() || families == self.cx.families {
+            return;
+        }
+        self.cx.families = families;
+        for id in self.torrents.keys().collect::<Vec<_>>() {
+            if let Some(torrent) = self.torrents.get_mut(id) {
+                torrent.set_ways(&self.cx);
+            }
+            self.poll_announces(id);
+        }
     }
 
     /// Closes a peer connection, for this reason.

@@ -22,8 +22,12 @@ use crate::tracker::announce::{AnnounceError, AnnounceEvent, AnnounceResponse};
 use crate::tracker::client::{Client, Net, Options, Upward};
 use crate::tracker::tiers::{Facts, TrackerId};
 use crate::tracker::udp::Counts;
+use crate::tracker::ways::Way;
 
-pub(super) type Trackers = Client<(TorrentId, TrackerId)>;
+/// Which tracker of which torrent is asked, and in which way.
+type Token = (TorrentId, Way, TrackerId);
+
+pub(super) type Trackers = Client<Token>;
 
 /// Peers that a tracker is asked for.
 const PEERS_WANTED: u32 = 100;
@@ -148,9 +152,8 @@ impl Net for Lent<'_> {
 
 impl Torrent {
     /// A tracker's address for people; nothing, if it left the list.
-    fn tracker_url(&self, tracker: TrackerId) -> Box<str> {
-        let status = self.trackers.trackers().find(|status| status.id == tracker);
-        status.map_or_else(Default::default, |status| status.url.as_str().into())
+    fn tracker_url(&self, way: Way, tracker: TrackerId) -> Box<str> {
+        self.trackers.url(way, tracker).map_or_else(Default::default, |url| url.as_str().into())
     }
 }
 
@@ -164,26 +167,30 @@ impl Session {
             // BEP 7. A public tracker has no business with addresses that we do not ask it from.
             let private = torrent.metainfo.info().is_private();
             let told = |address: IpAddr| private && Scope::of(address) == Scope::Global;
-            let facts = Facts {
-                info_hash: torrent.hash,
-                peer_id: self.cx.peer_id,
-                port: self.cx.listen_port,
-                uploaded: torrent.uploaded_in_run(),
-                downloaded: torrent.downloaded_in_run(),
-                left: Some(torrent.picker.left()),
+            let hashes = [false, true].map(|v2| torrent.hash_of(v2));
+            let (uploaded, downloaded) = (torrent.uploaded_in_run(), torrent.downloaded_in_run());
+            let (left, cx) = (torrent.picker.left(), &self.cx);
+            let facts = |way: Way| Facts {
+                info_hash: hashes[usize::from(way.v2)],
+                peer_id: cx.peer_id,
+                port: cx.listen_port,
+                uploaded,
+                downloaded,
+                left: Some(left),
                 num_want: if wants { PEERS_WANTED } else { 0 },
-                key: self.cx.announce_key,
-                ipv4: self.cx.config.bind_v4.filter(|address| told((*address).into())),
-                ipv6: self.cx.config.bind_v6.filter(|address| told((*address).into())),
+                key: cx.announce_key,
+                ipv4: cx.config.bind_v4.filter(|address| told((*address).into())),
+                ipv6: cx.config.bind_v6.filter(|address| told((*address).into())),
             };
-            let Some(announce) = torrent.trackers.poll(now, &facts) else { break };
+            let Some((way, announce)) = torrent.trackers.poll(now, facts) else { break };
             let stopped = announce.request.event == AnnounceEvent::Stopped;
             let options = if stopped {
                 Options::SHUTDOWN
             } else {
-                Options { urgent: announce.urgent, limit: None }
+                Options { urgent: announce.urgent, ..Options::default() }
             };
-            let token = (id, announce.tracker);
+            let options = Options { family: Some(way.family), ..options };
+            let token = (id, way, announce.tracker);
             self.ask(|trackers, net| {
                 trackers.announce(net, token, &announce.url, announce.request, options)
             });
@@ -196,23 +203,18 @@ impl Session {
     /// Asks a tracker of a torrent what it counts.
     pub(super) fn scrape(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(id) else { return };
-        let Some((tracker, url)) = torrent.trackers.scraped() else { return };
-        let (url, hash) = (url.clone(), torrent.hash);
-        let options = Options { urgent: true, limit: None };
-        self.ask(|trackers, net| trackers.scrape(net, (id, tracker), &url, hash, options));
+        let Some((way, tracker, url)) = torrent.trackers.scraped() else { return };
+        let (url, hash) = (url.clone(), torrent.hash_of(way.v2));
+        let options = Options { urgent: true, ..Options::default() };
+        self.ask(|trackers, net| trackers.scrape(net, (id, way, tracker), &url, hash, options));
     }
 
-    fn on_scraped(
-        &mut self,
-        id: TorrentId,
-        tracker: TrackerId,
-        result: Result<Counts, AnnounceError>,
-    ) {
+    fn on_scraped(&mut self, (id, way, tracker): Token, result: Result<Counts, AnnounceError>) {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
-        let url = torrent.tracker_url(tracker);
+        let url = torrent.tracker_url(way, tracker);
         match result {
             Ok(counts) => {
-                torrent.trackers.on_scrape(tracker, counts);
+                torrent.trackers.on_scrape(way, tracker, counts);
                 self.cx.event(Event::TrackerScraped { torrent: id, url, counts });
             }
             Err(AnnounceError::Cancelled) => {}
@@ -225,7 +227,7 @@ impl Session {
 
     /// Gives up a torrent's announces that are under way.
     pub(super) fn cancel_announces(&mut self, id: TorrentId) {
-        self.ask(|trackers, net| trackers.cancel(net, |(torrent, _)| *torrent == id));
+        self.ask(|trackers, net| trackers.cancel(net, |(torrent, ..)| *torrent == id));
     }
 
     pub(super) fn on_tracker_stream(&mut self, stream: StreamId, input: StreamInput) {
@@ -298,10 +300,7 @@ impl Session {
     }
 
     /// Calls the tracker client, and sees to what comes of it.
-    fn ask(
-        &mut self,
-        call: impl FnOnce(&mut Trackers, &mut dyn Net) -> Vec<Upward<(TorrentId, TrackerId)>>,
-    ) {
+    fn ask(&mut self, call: impl FnOnce(&mut Trackers, &mut dyn Net) -> Vec<Upward<Token>>) {
         let mut net = Lent { cx: &mut self.cx, streams: &mut self.streams };
         let ended = call(&mut self.trackers, &mut net);
         while let Some((to, bytes)) = self.trackers.pop_datagram() {
@@ -311,12 +310,8 @@ impl Session {
         self.cx.timers.set(self.trackers_timer, now, next);
         for upward in ended {
             match upward {
-                Upward::Announced { token: (id, tracker), result } => {
-                    self.on_announced(id, tracker, result);
-                }
-                Upward::Scraped { token: (id, tracker), result } => {
-                    self.on_scraped(id, tracker, result);
-                }
+                Upward::Announced { token, result } => self.on_announced(token, result),
+                Upward::Scraped { token, result } => self.on_scraped(token, result),
             }
         }
         self.check_shut_down();
@@ -324,20 +319,19 @@ impl Session {
 
     fn on_announced(
         &mut self,
-        id: TorrentId,
-        tracker: TrackerId,
+        (id, way, tracker): Token,
         result: Result<Box<AnnounceResponse>, AnnounceError>,
     ) {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         let now = self.cx.now();
-        let url = torrent.tracker_url(tracker);
+        let url = torrent.tracker_url(way, tracker);
         match result {
             Ok(response) => {
-                torrent.trackers.on_result(now, tracker, Ok(&response));
+                torrent.trackers.on_result(now, way, tracker, Ok(&response));
                 let addresses = response.peers.iter().map(|peer| peer.address);
                 let reachable: Vec<SocketAddr> =
                     addresses.filter(|address| self.cx.config.reaches(address.ip())).collect();
-                torrent.add_addresses(reachable, crate::torrent::Origin::Tracker, &mut self.cx);
+                torrent.add_found(reachable, way, &mut self.cx);
                 // Whoever is complete is found by others, and keeps to the tracker's interval.
                 if !torrent.is_complete()
                     && torrent.wants_addresses(&self.cx)
@@ -353,8 +347,12 @@ impl Session {
                 });
             }
             Err(error) => {
-                torrent.trackers.on_result(now, tracker, Err(&error));
-                if error != AnnounceError::Cancelled {
+                let otherwise = torrent
+                    .trackers
+                    .url(way, tracker)
+                    .is_some_and(|url| torrent.trackers.is_served_otherwise(way, url));
+                torrent.trackers.on_result(now, way, tracker, Err(&error));
+                if error != AnnounceError::Cancelled && !otherwise {
                     let error = alloc::format!("{error}").into();
                     self.cx.event(Event::TrackerFailed { torrent: id, url, error });
                 }

@@ -59,6 +59,8 @@ struct Entry {
     answered: bool,
     /// It is tried in the second of the two ways, encrypted or not.
     second: bool,
+    /// Only the swarm of the v2 hash of a hybrid torrent is known to have it (BEP 52).
+    v2: bool,
     place: Place,
 }
 
@@ -90,10 +92,24 @@ impl Known {
             let Some(last) = last else { return false };
             self.addresses.remove(&last);
         }
-        let entry = Entry { failures: 0, answered: false, second: false, place: Place::Fresh };
+        let entry =
+            Entry { failures: 0, answered: false, second: false, v2: false, place: Place::Fresh };
         self.addresses.insert(address, entry);
         self.fresh[from as usize].push_back(address);
         true
+    }
+
+    /// Notes in which swarm of a hybrid torrent an address was found, that is new or not. Who is in
+    /// both is greeted as one of the v1 swarm, and upgraded.
+    pub(crate) fn found(&mut self, address: SocketAddr, v2: bool, is_new: bool) {
+        if let Some(entry) = self.addresses.get_mut(&canonical(address)) {
+            entry.v2 = v2 && (is_new || entry.v2);
+        }
+    }
+
+    /// Whether only the v2 swarm is known to have it.
+    pub(crate) fn is_v2(&self, address: SocketAddr) -> bool {
+        self.addresses.get(&canonical(address)).is_some_and(|entry| entry.v2)
     }
 
     /// The next address to try, which is then in use.

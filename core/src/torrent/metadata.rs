@@ -470,6 +470,7 @@ impl Torrent {
         }
         self.trackers.set_private(info.is_private());
         self.metainfo = Arc::new(Metainfo::with_info(&self.metainfo, info));
+        self.set_ways(cx);
         self.describe(&fetch.wishes, fetch.resume.as_ref(), cx);
         cx.event(Event::MetadataReceived(self.id));
         self.phase = Phase::Paused;

@@ -45,9 +45,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use self::blame::Blame;
 use self::check::Check;
@@ -70,7 +71,7 @@ use self::trees::Trees;
 use crate::bitfield::Bitfield;
 use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
 use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Info, Metainfo};
 use crate::peer::{CloseReason, LocalReason, Misbehaviour, Peer, Refusal};
 use crate::rate::Rate;
 use crate::rng::Rng;
@@ -79,8 +80,9 @@ use crate::session::gate::Gate;
 use crate::session::streams::Streams;
 use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
-use crate::tracker::tiers::{AnnounceList, Policy as AnnouncePolicy};
+use crate::tracker::tiers::Policy as AnnouncePolicy;
 use crate::tracker::url::TrackerUrl;
+use crate::tracker::ways::{Family, Way, Ways};
 use crate::wire::BLOCK_LEN;
 
 /// Resume data is saved when this much was verified since the last time ...
@@ -106,7 +108,7 @@ pub(crate) struct Torrent {
     pub(crate) id: TorrentId,
     pub(crate) hash: InfoHash,
     pub(crate) metainfo: Arc<Metainfo>,
-    pub(crate) trackers: AnnounceList,
+    pub(crate) trackers: Ways,
     pub(crate) peers: Vec<StreamId>,
     pub(crate) known: Known,
     pub(crate) picker: Picker,
@@ -247,7 +249,7 @@ impl Torrent {
         let unknown =
             (!info.is_known()).then(|| Box::new(Fetch::new(add.resume.clone(), wishes.clone())));
         let mut torrent = Self {
-            trackers: AnnounceList::new(now, policy, tiers, stream("announce")),
+            trackers: Ways::new(now, policy, tiers, ways_of(info, cx)[0], stream("announce")),
             peers: Vec::new(),
             known,
             picker: Picker::new(placeholder(), stream("picker")),
@@ -305,6 +307,7 @@ impl Torrent {
             resume: None,
         };
         torrent.set_sequential(add.sequential);
+        torrent.set_ways(cx);
         if torrent.fetch.is_none() {
             torrent.describe(&wishes, add.resume.as_ref(), cx);
         }
@@ -663,7 +666,7 @@ impl Torrent {
     /// New addresses are there to be tried.
     pub(crate) fn add_addresses(
         &mut self,
-        addresses: impl IntoIterator<Item = core::net::SocketAddr>,
+        addresses: impl IntoIterator<Item = SocketAddr>,
         from: Origin,
         cx: &mut Cx,
     ) -> usize {
@@ -672,10 +675,36 @@ impl Torrent {
         new
     }
 
+    /// Has trackers asked for each of its hashes, over each family of addresses that we have.
+    pub(crate) fn set_ways(&mut self, cx: &Cx) {
+        let ways = ways_of(self.metainfo.info(), cx);
+        let torrent = u64::from(id_number(self.id));
+        let rng = |way: Way| {
+            let label = match (way.v2, way.family) {
+                (false, Family::V4) => "announce v4",
+                (false, Family::V6) => "announce v6",
+                (true, Family::V4) => "announce v2 v4",
+                (true, Family::V6) => "announce v2 v6",
+            };
+            cx.seed.stream(label, torrent)
+        };
+        self.trackers.set(cx.now(), &ways, rng);
+    }
+
+    /// Takes in addresses that a tracker told in one of the ways of asking it.
+    pub(crate) fn add_found(&mut self, addresses: Vec<SocketAddr>, way: Way, cx: &mut Cx) {
+        for address in addresses {
+            let is_new = self.known.add(address, Origin::Tracker);
+            self.known.found(address, way.v2, is_new);
+        }
+        self.arm(cx);
+    }
+
     /// Asks these trackers from now on.
     pub(crate) fn replace_trackers(&mut self, tiers: &[Vec<String>], cx: &mut Cx) {
         let parse = |url: &String| TrackerUrl::parse(url).ok();
-        let tiers = tiers.iter().map(|tier| tier.iter().filter_map(parse).collect::<Vec<_>>());
+        let tiers: Vec<Vec<TrackerUrl>> =
+            tiers.iter().map(|tier| tier.iter().filter_map(parse).collect()).collect();
         self.trackers.replace(cx.now(), tiers);
         self.arm(cx);
     }
@@ -823,6 +852,15 @@ impl Torrent {
     pub(crate) const fn uploaded_in_run(&self) -> u64 {
         self.uploaded - self.uploaded_before
     }
+}
+
+/// In which ways trackers are asked: at least one, whatever we can reach.
+fn ways_of(info: &Info, cx: &Cx) -> SmallVec<[Way; 4]> {
+    let halves = [(false, info.info_hash()), (true, info.swarm_hash_v2())];
+    let halves = halves.into_iter().filter(|(_, hash)| hash.is_some());
+    halves
+        .flat_map(|(v2, _)| cx.families.iter().map(move |family| Way { v2, family: *family }))
+        .collect()
 }
 
 /// Stands for content of which nothing is known: something is left to fetch, which is what trackers

@@ -765,9 +765,19 @@ impl Torrent {
         hash == self.hash || self.is_v2(hash)
     }
 
+    /// The hash of one of its halves, or of the only one.
+    pub(crate) fn hash_of(&self, v2: bool) -> InfoHash {
+        self.metainfo.info().swarm_hash_v2().filter(|_| v2).unwrap_or(self.hash)
+    }
+
     /// Whether that is the hash of its v2 half.
     fn is_v2(&self, hash: InfoHash) -> bool {
         self.metainfo.info().swarm_hash_v2() == Some(hash)
+    }
+
+    /// By which hash somebody is greeted: those of whom only the v2 swarm knows by that.
+    pub(crate) fn greets_by(&self, address: SocketAddr) -> InfoHash {
+        self.hash_of(self.known.is_v2(address))
     }
 
     /// By which hash to answer somebody who came by `hash`: a v1 peer of a hybrid torrent that could

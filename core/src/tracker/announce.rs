@@ -136,6 +136,9 @@ pub enum AnnounceError {
     /// machine and not for an announce.
     #[error("the tracker's address is not one to ask")]
     AddressRefused,
+    /// It has no address of the family over which it was to be asked.
+    #[error("the tracker has no address of this family")]
+    OtherFamily,
     /// Its name holds letters of other alphabets, and those are not asked.
     #[error("the tracker's name is in letters that are not wanted")]
     InternationalName,

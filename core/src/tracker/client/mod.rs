@@ -31,6 +31,7 @@ use bytes::Bytes;
 use super::announce::{AnnounceError, AnnounceRequest, AnnounceResponse};
 use super::udp::{ConnectionId, Counts, Response, TransactionId, answers};
 use super::url::{TrackerUrl, Transport, may_ask_loopback, scrape_url};
+use super::ways::Family;
 use crate::http::ResponseParser;
 use crate::http::gzip::Encoding;
 use crate::http::url::{RedirectError, Scope, is_international, literal_address};
@@ -132,11 +133,14 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Goes before all that wait.
     pub urgent: bool,
+    /// Only over addresses of this family; none: of any.
+    pub family: Option<Family>,
 }
 
 impl Options {
     /// For `stopped` when everything ends: two seconds, at once.
-    pub const SHUTDOWN: Self = Self { limit: Some(Duration::from_secs(2)), urgent: true };
+    pub const SHUTDOWN: Self =
+        Self { limit: Some(Duration::from_secs(2)), urgent: true, family: None };
 }
 
 /// What a call came to, for the owner.
@@ -203,6 +207,7 @@ struct Exchange<T> {
     /// Where we are now: changes with redirects.
     url: Box<Url>,
     ask: Ask,
+    family: Option<Family>,
     limit: Option<Instant>,
     timer: crate::ids::TimerId,
     addresses: Vec<SocketAddr>,
@@ -382,6 +387,7 @@ impl<T: Copy> Client<T> {
             transport,
             url: Box::new(url),
             ask,
+            family: options.family,
             limit,
             timer,
             addresses: Vec::new(),
@@ -588,6 +594,10 @@ impl<T: Copy> Client<T> {
             let scope = Scope::of(address.ip());
             if exchange.from_global && scope != Scope::Global {
                 error = RedirectError::Private.into();
+                continue;
+            }
+            if exchange.family.is_some_and(|family| family != Family::of(address.ip())) {
+                error = AnnounceError::OtherFamily;
                 continue;
             }
             let allowed = match scope {

@@ -642,7 +642,7 @@ fn force_reannounce_high_priority_skips_queue() {
         assert_eq!(bench.announce(token, "http://192.0.2.1/announce"), []);
     }
     let url = TrackerUrl::parse("http://192.0.2.9/announce").expect("a URL");
-    let urgent = Options { urgent: true, limit: None };
+    let urgent = Options { urgent: true, ..Options::default() };
     let done = bench.client.announce(&mut bench.world, 9, &url, request(), urgent);
     assert_eq!(done, []);
     assert_eq!(bench.world.streams.len(), 1);

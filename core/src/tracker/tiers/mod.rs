@@ -502,6 +502,16 @@ impl AnnounceList {
         })
     }
 
+    /// The trackers of each tier.
+    pub(super) fn tiers(&self) -> Vec<Vec<TrackerUrl>> {
+        let mut tiers: Vec<Vec<TrackerUrl>> = Vec::new();
+        for tracker in self.trackers.iter().filter(|tracker| !tracker.leaving) {
+            tiers.resize(tiers.len().max(tracker.tier + 1), Vec::new());
+            tiers[tracker.tier].push(tracker.url.clone());
+        }
+        tiers
+    }
+
     fn place(&self, id: TrackerId) -> Option<usize> {
         self.trackers.iter().position(|tracker| tracker.id == id)
     }
