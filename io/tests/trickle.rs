@@ -18,7 +18,9 @@ use host::Host;
 use socket2::{Domain, Socket, Type};
 use teem_core::ids::StreamId;
 use teem_core::session::Config;
-use teem_core::wire::{BLOCK_LEN, BlockRequest, Message, PIECE_HEADER_LEN, encode_piece_header};
+use teem_core::wire::{
+    BLOCK_LEN, BlockRequest, FRAGMENT_LEN_MIN, Message, PIECE_HEADER_LEN, encode_piece_header,
+};
 use teem_io::read::{CHUNK, ReadBuffer};
 
 /// Counts what is allocated.
@@ -50,12 +52,6 @@ fn bytes() -> usize {
 
 /// Peers whose blocks trickle in.
 const PEERS: usize = 200;
-
-/// What comes of them at a time.
-const READ: usize = 64;
-
-/// How often something comes of each with a chunk of the fast peer's in between.
-const ROUNDS: usize = 10;
 
 /// Blocks of the fast peer that fill a chunk, but for less than is worth a read.
 const CHUNK_BLOCKS: usize = 15;
@@ -123,8 +119,16 @@ fn block(request: BlockRequest, zeros: &[u8]) -> Bytes {
 
 #[test]
 fn blocks_that_trickle_in_do_not_hold_the_chunks_that_they_came_in() {
+    trickle(64, 10);
+    // More than a block on its way copies.
+    trickle(FRAGMENT_LEN_MIN + 100, 3);
+}
+
+/// Blocks that come in reads of `len`; the first `rounds` of them with a chunk of the fast peer's in
+/// between any two.
+fn trickle(len: usize, rounds: usize) {
     let config = Config { peers_max: 300, torrent_peers_max: 300, ..Config::default() };
-    let pieces = (ROUNDS * PEERS + PEERS) as u32;
+    let pieces = ((rounds + 2) * PEERS) as u32;
     let mut all = Reading::new(Host::new(config, pieces, PIECE_BLOCKS, false));
     let says = [Message::HaveAll, Message::Unchoke];
     let slow: Vec<StreamId> = (0..PEERS).map(|_| all.host.admit_reader(&says)).collect();
@@ -135,6 +139,8 @@ fn blocks_that_trickle_in_do_not_hold_the_chunks_that_they_came_in() {
         block(request, &zeros)
     };
     let blocks: Vec<Bytes> = slow.iter().map(|id| message(&mut all, *id)).collect();
+    let whole = PIECE_HEADER_LEN + BLOCK_LEN as usize;
+    assert!(blocks.iter().all(|block| block.len() == whole));
     // Until it is as fast as it will be.
     for _ in 0..PEERS {
         all.fill_chunk(fast, &zeros);
@@ -142,32 +148,30 @@ fn blocks_that_trickle_in_do_not_hold_the_chunks_that_they_came_in() {
     let before = bytes();
     let had = all.host.session.stats();
 
-    let mut most = 0;
-    let mut at = 0;
-    for _ in 0..ROUNDS {
+    let (mut at, mut most) = (0, 0);
+    for _ in 0..rounds {
         for (id, block) in slow.iter().zip(&blocks) {
-            all.arrive(*id, &block[at..at + READ]);
+            all.arrive(*id, &block[at..at + len]);
             all.fill_chunk(fast, &zeros);
             most = most.max(bytes().saturating_sub(before));
         }
-        at += READ;
+        at += len;
     }
     let fetched = all.host.session.stats().downloaded_bytes - had.downloaded_bytes;
-    println!(
-        "{PEERS} blocks of which {at} bytes came: {most} bytes, beside {fetched} of the fast one"
-    );
-    assert!(fetched as usize >= ROUNDS * PEERS * (CHUNK_BLOCKS - 1) * BLOCK_LEN as usize);
+    println!("{PEERS} blocks, {at} bytes each, by {len}: {most} bytes; {fetched} of the fast one");
+    assert!(fetched as usize >= rounds * PEERS * (CHUNK_BLOCKS - 1) * BLOCK_LEN as usize);
     assert!(most <= bound(at), "{most} bytes");
-    while at + READ < blocks[0].len() {
+
+    while at + len < whole {
         for (id, block) in slow.iter().zip(&blocks) {
-            all.arrive(*id, &block[at..at + READ]);
+            all.arrive(*id, &block[at..at + len]);
+            most = most.max(bytes().saturating_sub(before));
         }
-        at += READ;
-        most = most.max(bytes().saturating_sub(before));
+        at += len;
     }
-    println!("{PEERS} blocks of which {at} bytes came: {most} bytes");
+    println!("{PEERS} blocks, {at} bytes each, by {len}: {most} bytes");
     assert!(most <= bound(at), "{most} bytes");
-    assert_eq!(blocks[0].len(), PIECE_HEADER_LEN + BLOCK_LEN as usize);
+
     for (id, block) in slow.iter().zip(&blocks) {
         all.arrive(*id, &block[at..]);
     }
