@@ -7,6 +7,12 @@
 //!   [`measured`].
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+#![allow(unreachable_pub, reason = "modules of a program of its own")]
+
+#[path = "costs/crowd.rs"]
+mod crowd;
+#[path = "../tests/host/mod.rs"]
+mod host;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -49,6 +55,10 @@ const CASES: &[Case] = &[
     ("hash: SHA-256 of 16 pieces of 64 KiB, alone", || hash(HashAlgorithm::Sha256, Lanes::Off)),
     ("hash: SHA-256 of 16 pieces of 64 KiB, in lanes", || hash(HashAlgorithm::Sha256, Lanes::Auto)),
     ("merkle: the root of 1,024 leaves", merkle_root),
+    ("session: a peer fetches 32 MiB", || crowd::serve(0)),
+    ("session: a peer fetches 32 MiB beside 10,000 idle ones", || crowd::serve(crowd::CROWD)),
+    ("session: 32 MiB from a peer", || crowd::fetch(0)),
+    ("session: 32 MiB from a peer beside 10,000 idle ones", || crowd::fetch(crowd::CROWD)),
 ];
 
 /// Where a tool that counts instructions looks.
@@ -75,10 +85,11 @@ fn main() {
 
 fn time(word: &str) {
     for (name, case) in CASES.iter().filter(|(name, _)| name.contains(word)) {
-        let mut work = case();
         let mut times = Vec::new();
         let begin = Instant::now();
         while times.len() < 5 || (begin.elapsed() < TIMED && times.len() < 10_000) {
+            // Anew each time: some use up what they were made with.
+            let mut work = case();
             let begin = Instant::now();
             measured(&mut *work);
             times.push(begin.elapsed());

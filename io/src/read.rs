@@ -1,8 +1,9 @@
 //! Receive buffers: one chunk per driver, shared by all its streams.
 //!
-//! A read fills what is left of the chunk and hands it over as [`Bytes`]; short reads go on in the
-//! same chunk, so that a trickle does not pin a fresh chunk per read, and a stream on which nothing
-//! happens holds no buffer at all.
+//! A read fills what is left of the chunk and hands it over as [`Bytes`]. Whoever holds these holds
+//! all of the chunk, so a short read is copied: a block that comes in small parts over a slow
+//! stream would else hold as many chunks as it has parts, while a fast stream uses them up. A stream
+//! on which nothing happens holds no buffer at all.
 
 use std::io;
 
@@ -14,6 +15,10 @@ pub const CHUNK: usize = 256 * 1024;
 
 /// Less room than this is not worth a call: the rest of a chunk is left.
 pub const READ_MIN: usize = 32 * 1024;
+
+/// A read that comes to less is copied. Nothing that is fast comes in parts below the size of a
+/// block.
+pub const READ_SHORT: usize = 16 * 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -42,6 +47,11 @@ impl ReadBuffer {
         unsafe {
             self.chunk.set_len(self.chunk.len() + count);
         }
+        if count < READ_SHORT {
+            let read = Bytes::copy_from_slice(&self.chunk);
+            self.chunk.clear();
+            return Ok(read);
+        }
         Ok(self.chunk.split().freeze())
     }
 }
@@ -58,17 +68,17 @@ mod tests {
     }
 
     #[test]
-    fn short_reads_go_on_in_the_same_chunk() {
+    fn short_reads_take_nothing_of_the_chunk() {
         let (tx, rx) = pair();
         let mut buffer = ReadBuffer::new();
+        let parts = [&[1; READ_SHORT][..], &[2; 3], &[3; READ_SHORT - 1], &[4; READ_SHORT]];
         let mut all = Vec::new();
-        for part in [&b"one"[..], b"two", b"three"] {
+        for part in parts {
             tx.send(part).expect("room");
             all.push(buffer.read(&rx, CHUNK).expect("bytes"));
         }
-        assert_eq!(all.concat(), b"onetwothree");
-        assert_eq!(all[0].as_ptr().wrapping_add(3), all[1].as_ptr());
-        assert_eq!(all[1].as_ptr().wrapping_add(3), all[2].as_ptr());
+        assert_eq!(all, parts);
+        assert_eq!(all[0].as_ptr().wrapping_add(READ_SHORT), all[3].as_ptr());
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Session {
         let (mut any, mut earlier) = (false, false);
         while let Some(message) = decoder.next(&limits)? {
             any = true;
-            // All that these change of a deadline moves it later, which is noticed when it comes.
+            // All that these change of a deadline moves it later, which is noticed when it comes;
+            // nor do they make a peer active.
             earlier |= !matches!(
                 message,
                 Message::Piece { .. } | Message::Request(_) | Message::Have(_) | Message::KeepAlive
@@ -121,6 +122,7 @@ impl Session {
         torrent.suggest(id, &mut self.streams, &mut self.cx);
         torrent.serve(id, &mut self.streams, &mut self.cx);
         if earlier {
+            torrent.sort_in(id, &mut self.streams);
             self.streams.rearm(id, &mut self.cx);
         }
         match self.streams.get(id) {

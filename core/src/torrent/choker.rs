@@ -141,7 +141,7 @@ impl Candidate {
 pub trait Choker: Send + fmt::Debug {
     /// Which of `peers` to unchoke, into `out` (which is cleared), best first: at most `slots`,
     /// none twice, only interested ones. All others are to be choked. `peers` come in any order,
-    /// each once; only those in there are remembered.
+    /// each once, and without those that do nothing; only those in there are remembered.
     fn unchoke(&mut self, now: Instant, peers: &[Candidate], slots: usize, out: &mut Vec<StreamId>);
 
     /// Whether a slot that is free between two rounds goes to whoever first asks for it, until the

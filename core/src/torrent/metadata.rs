@@ -462,12 +462,7 @@ impl Torrent {
     /// what a piece is.
     pub(crate) fn learn(&mut self, info: Info, streams: &mut Streams, cx: &mut Cx) {
         let Some(fetch) = self.fetch.take() else { return };
-        while let Some(&peer) = self.peers.last() {
-            self.close_peer(peer, LocalReason::MetadataComplete.into(), streams, cx);
-            if self.peers.last() == Some(&peer) {
-                self.peers.pop();
-            }
-        }
+        self.close_peers(LocalReason::MetadataComplete, streams, cx);
         self.trackers.set_private(info.is_private());
         self.metainfo = Arc::new(Metainfo::with_info(&self.metainfo, info));
         self.set_ways(cx);

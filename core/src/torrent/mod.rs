@@ -109,7 +109,11 @@ pub(crate) struct Torrent {
     pub(crate) hash: InfoHash,
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) trackers: Ways,
+    /// Those that are [active](Peer::is_active) come first: others cost nothing until they do
+    /// something.
     pub(crate) peers: Vec<StreamId>,
+    /// How many of them are active.
+    active: usize,
     pub(crate) known: Known,
     pub(crate) picker: Picker,
     pub(crate) phase: Phase,
@@ -251,6 +255,7 @@ impl Torrent {
         let mut torrent = Self {
             trackers: Ways::new(now, policy, tiers, ways_of(info, cx)[0], stream("announce")),
             peers: Vec::new(),
+            active: 0,
             known,
             picker: Picker::new(placeholder(), stream("picker")),
             phase: Phase::Paused,
@@ -385,6 +390,18 @@ impl Torrent {
         self.files(FileOp::Open(open.into()), JobOwner::Open { torrent: self.id }, cx);
     }
 
+    /// Closes all connections, for this reason.
+    fn close_peers(&mut self, reason: LocalReason, streams: &mut Streams, cx: &mut Cx) {
+        while let Some(&peer) = self.peers.last() {
+            self.close_peer(peer, reason.into(), streams, cx);
+            // A connection that is gone already leaves its place here.
+            if self.peers.last() == Some(&peer) {
+                self.peers.pop();
+                self.active = self.active.min(self.peers.len());
+            }
+        }
+    }
+
     /// Stops, whatever it is doing; afterwards does what `then` says.
     pub(crate) fn stop(&mut self, then: AfterStop, streams: &mut Streams, cx: &mut Cx) -> Upward {
         // Whoever asks for a pause is told of a failure, and nothing undoes a removal.
@@ -419,13 +436,7 @@ impl Torrent {
         self.phase = Phase::Stopping(Stopping::Content);
         self.note_seeding(cx.now());
         self.trackers.stop(cx.now());
-        while let Some(&peer) = self.peers.last() {
-            self.close_peer(peer, LocalReason::TorrentStopped.into(), streams, cx);
-            // A connection that is gone already leaves its place here.
-            if self.peers.last() == Some(&peer) {
-                self.peers.pop();
-            }
-        }
+        self.close_peers(LocalReason::TorrentStopped, streams, cx);
         if self.fetch.is_some() {
             self.arm(cx);
             return self.on_closed(cx);
@@ -718,6 +729,42 @@ impl Torrent {
         }
     }
 
+    /// A peer may have become active, or idle.
+    pub(crate) fn sort_in(&mut self, id: StreamId, streams: &mut Streams) {
+        let Some(peer) = streams.peer(id) else { return };
+        let (place, active) = (peer.place as usize, peer.is_active());
+        if self.peers.get(place) != Some(&id) || active == (place < self.active) {
+            return;
+        }
+        if active {
+            self.swap_places(place, self.active, streams);
+            self.active += 1;
+        } else {
+            self.active -= 1;
+            self.swap_places(place, self.active, streams);
+        }
+    }
+
+    fn swap_places(&mut self, a: usize, b: usize, streams: &mut Streams) {
+        self.peers.swap(a, b);
+        for place in [a, b] {
+            if let Some(peer) = streams.peer_mut(self.peers[place]) {
+                peer.place = place as u32;
+            }
+        }
+    }
+
+    /// The peers that may want something of us now, or that we may ask for something.
+    pub(super) fn active_peers(&self) -> &[StreamId] {
+        &self.peers[..self.active]
+    }
+
+    /// Whether no peer that is active counts as idle.
+    pub(super) fn is_sorted_in(&self, streams: &Streams) -> bool {
+        let mut idle = self.peers[self.active..].iter().filter_map(|id| streams.peer(*id));
+        idle.all(|peer| !peer.is_active())
+    }
+
     /// Closes a connection of this torrent's.
     pub(crate) fn close_peer(
         &mut self,
@@ -766,10 +813,14 @@ impl Torrent {
             trees.exchange.forget(id);
         }
         if self.peers.get(place) == Some(&id) {
-            self.peers.swap_remove(place);
-            if let Some(moved) = self.peers.get(place).and_then(|id| streams.peer_mut(*id)) {
-                moved.place = place as u32;
+            let mut place = place;
+            if place < self.active {
+                self.active -= 1;
+                self.swap_places(place, self.active, streams);
+                place = self.active;
             }
+            self.swap_places(place, self.peers.len() - 1, streams);
+            self.peers.pop();
         }
         if reason.is_misbehaviour() {
             cx.stats.peers_misbehaved += 1;

@@ -311,7 +311,7 @@ impl Torrent {
             return;
         }
         let taken = self
-            .peers
+            .active_peers()
             .iter()
             .filter(|id| streams.peer(**id).is_some_and(|peer| !peer.we_choke))
             .count();

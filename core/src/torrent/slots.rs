@@ -85,12 +85,13 @@ impl Torrent {
 
     pub(super) fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
         let now = cx.now();
+        debug_assert!(self.is_sorted_in(streams), "whoever does something is among the active");
         // Nothing is kept from round to round: most torrents idle.
         cx.scratch = BytesMut::new();
-        let mut candidates = Vec::with_capacity(self.peers.len());
+        let mut candidates = Vec::with_capacity(self.active_peers().len());
         let mut idle = 0;
         let keepers = self.suggestions.keepers(&self.picker);
-        for id in &self.peers {
+        for id in self.active_peers() {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
             idle += usize::from(serve::is_idle(*id, now, streams));
             let sent_in_turn = serve::sent_since_unchoke(*id, streams);

@@ -130,7 +130,7 @@ impl Torrent {
     /// Suggests to a peer what it should fetch from us, if that matters.
     pub(crate) fn suggest(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         // Somebody else can send what we can, or we cannot send everything ourselves.
-        if self.picker.copies().whole > 0 || !self.is_complete() {
+        if self.picker.is_all_there() || !self.is_complete() {
             return;
         }
         let Some(peer) = streams.peer(id) else { return };

@@ -495,8 +495,8 @@ impl Torrent {
             return;
         }
         for snubbed in [false, true] {
-            for at in 0..self.peers.len() {
-                let id = self.peers[at];
+            for at in 0..self.active_peers().len() {
+                let id = self.active_peers()[at];
                 if streams.peer(id).is_some_and(|peer| peer.snubbed == snubbed) {
                     self.ask(id, streams, cx);
                 }

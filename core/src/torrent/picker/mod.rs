@@ -330,6 +330,12 @@ impl Picker {
         Copies { whole: whole as u32, thousandths: more as u32 }
     }
 
+    /// Whether the peers hold all of the torrent together. Unlike [`copies`](Self::copies) this
+    /// costs the same however many peers there are.
+    pub fn is_all_there(&self) -> bool {
+        self.histogram.front() == Some(&0)
+    }
+
     // What we have and want.
 
     /// What we have of a piece; [`PieceState::Missing`] for one that does not exist.

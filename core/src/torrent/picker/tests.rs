@@ -141,6 +141,7 @@ fn a_peer_that_came_with_most_pieces_and_left_with_all_leaves_no_trace() {
     picker.remove_peer(Pieces::All);
     assert!((0..64).all(|piece| picker.availability(PieceIndex(piece)) == 0));
     assert_eq!(picker.copies(), Copies::default());
+    assert!(!picker.is_all_there());
     picker.check();
 }
 
@@ -162,6 +163,7 @@ fn copies_count_the_rarest_piece_and_how_many_are_more_common() {
     picker.add_peer(Pieces::All);
     (0..4).for_each(|piece| picker.have(PieceIndex(piece)));
     assert_eq!(picker.copies(), Copies { whole: 1, thousandths: 400 });
+    assert!(picker.is_all_there());
 }
 
 // Priorities.
