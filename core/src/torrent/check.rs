@@ -1,5 +1,9 @@
 //! What becomes of files that were there: what resume data still vouches for, what must be hashed,
 //! and what is not there at all.
+//!
+//! A piece that is nothing but padding (BEP 47) is there without any file, so whoever writes a
+//! torrent may claim terabytes of it in a few kilobytes. All such pieces of one length are the same
+//! zeros: these are hashed once, and the hash is compared with what the torrent says of each.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -22,7 +26,10 @@ use crate::session::streams::Streams;
 pub(crate) struct Check {
     /// Pieces to hash, the next one last.
     queue: Vec<PieceIndex>,
-    /// Bytes being hashed.
+    /// Pieces of full length that are nothing but padding; only the first is in the queue. At most
+    /// one is shorter, the last of the torrent: that is not here.
+    padding: Vec<PieceIndex>,
+    /// Bytes being hashed, with the padding that pieces end with.
     in_flight: usize,
     pub(crate) done: u64,
     pub(crate) total: u64,
@@ -68,20 +75,27 @@ impl Torrent {
             })
             .collect();
         let mut changed = BTreeSet::new();
-        let mut check =
-            Check { queue: Vec::new(), in_flight: 0, done: 0, total: 0, partial: Vec::new() };
+        let mut check = Check {
+            queue: Vec::new(),
+            padding: Vec::new(),
+            in_flight: 0,
+            done: 0,
+            total: 0,
+            partial: Vec::new(),
+        };
         for index in 0..layout.piece_count() {
             let piece = PieceIndex(index);
             // Whatever was here before a pause is judged anew.
             self.picker.set_missing(piece);
             let claimed = resume.as_ref().is_some_and(|resume| resume.have.get(index));
             let mut as_it_was = resume.is_some();
-            let mut whole = true;
+            let (mut whole, mut padding) = (true, true);
             for slice in layout.map_piece(piece) {
                 let file = layout.file(slice.file).expect("a mapped file exists");
                 if file.is_pad() || slice.len == 0 {
                     continue;
                 }
+                padding = false;
                 if !unchanged[slice.file] {
                     as_it_was = false;
                     if claimed {
@@ -95,12 +109,15 @@ impl Torrent {
             match (as_it_was, claimed, whole) {
                 (true, true, true) => self.picker.set_have(piece),
                 (true, false, _) | (_, _, false) => {}
-                (false, _, true) => {
-                    check.total += u64::from(self.picker.layout().piece_len(piece));
-                    check.queue.push(piece);
+                (false, _, true) if padding && layout.piece_size(piece) == layout.piece_len() => {
+                    check.padding.push(piece);
                 }
+                (false, _, true) => check.queue.push(piece),
             }
         }
+        check.queue.extend(check.padding.first());
+        let to_hash = check.queue.iter().map(|piece| self.picker.layout().piece_len(*piece));
+        check.total = to_hash.map(u64::from).sum();
         if !changed.is_empty() {
             cx.event(Event::ContentChanged(self.id, changed.into_iter().collect()));
         }
@@ -118,8 +135,9 @@ impl Torrent {
         while check.in_flight < cx.config.check_bytes_max {
             let Some(piece) = check.queue.pop() else { break };
             let len = self.picker.layout().piece_len(piece);
-            check.in_flight += len as usize;
-            let offset = u64::from(piece.0) * u64::from(self.metainfo.info().layout().piece_len());
+            let layout = self.metainfo.info().layout();
+            check.in_flight += layout.piece_size(piece) as usize;
+            let offset = u64::from(piece.0) * u64::from(layout.piece_len());
             let job = Job::Hash {
                 torrent: self.id,
                 state: self.metainfo.info().hash_state(piece).into(),
@@ -159,20 +177,30 @@ impl Torrent {
         cx: &mut Cx,
     ) -> Upward {
         cx.stats.checked_bytes += u64::from(len);
-        match digest.map(|digest| (self.judge(piece, &digest), digest)) {
-            Some((Verdict::Right, digest)) => {
-                self.picker.set_have(piece);
-                self.unsaved += 1;
-                self.remember_root(piece, &digest);
+        let alike = match &mut self.phase {
+            Phase::Checking(check) if check.padding.first() == Some(&piece) => {
+                core::mem::take(&mut check.padding)
             }
-            Some((Verdict::Unknown, digest)) => self.remember_root(piece, &digest),
-            Some((Verdict::Contradiction, _)) => {
-                return self.fail(contradiction(piece), streams, cx);
+            _ => Vec::new(),
+        };
+        if let Some(digest) = digest {
+            for piece in core::iter::once(piece).chain(alike.into_iter().skip(1)) {
+                match self.judge(piece, &digest) {
+                    Verdict::Right => {
+                        self.picker.set_have(piece);
+                        self.unsaved += 1;
+                        self.remember_root(piece, &digest);
+                    }
+                    Verdict::Unknown => self.remember_root(piece, &digest),
+                    Verdict::Contradiction => return self.fail(contradiction(piece), streams, cx),
+                    // Padding that is not zeros is nowhere, and nobody is asked for it.
+                    Verdict::Wrong => {}
+                }
             }
-            Some((Verdict::Wrong, _)) | None => {}
         }
         if let Phase::Checking(check) = &mut self.phase {
-            check.in_flight = check.in_flight.saturating_sub(len as usize);
+            let size = self.metainfo.info().layout().piece_size(piece);
+            check.in_flight = check.in_flight.saturating_sub(size as usize);
             check.done += u64::from(len);
             self.pump_check(streams, cx);
         }

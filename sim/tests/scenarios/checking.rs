@@ -37,7 +37,7 @@ fn saved_len(swarm: &Swarm, client: HostId) -> u64 {
     saved(swarm, client).expect("it was saved").len() as u64
 }
 
-fn saved(swarm: &Swarm, client: HostId) -> Option<Bytes> {
+pub(crate) fn saved(swarm: &Swarm, client: HostId) -> Option<Bytes> {
     let name = resume_name(swarm.snapshot(client).info_hash);
     swarm.net.disk(client).saved(&state(), &name).cloned()
 }
