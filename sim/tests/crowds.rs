@@ -49,7 +49,7 @@ fn the_choker_that_ships_stays_within_a_third_of_the_bound() {
 #[test]
 fn twice_as_many_peers_take_little_longer() {
     let of = |peers| {
-        let times = [1, 2, 3].map(|seed| {
+        let times = [1, 2, 3, 4, 5, 6].map(|seed| {
             run(&Crowd { pieces: 64, seed, ..crowd(peers, Slots::Choker(4)) }).piece_times()
         });
         Mean::of(&times)
@@ -57,14 +57,15 @@ fn twice_as_many_peers_take_little_longer() {
     let (some, more) = (of(64), of(256));
     println!("64 peers: {some:?}, 256 peers: {more:?}");
     // Two doublings. That each adds two piece times at most is not met with four slots: each passes
-    // a piece on at a quarter of the rate, and four to six are measured.
-    assert!(more.mean - some.mean <= 2.0 * 6.0, "{more:?} after {some:?}");
+    // a piece on at a quarter of the rate. Over twelve seeds six to seven are measured, and chance
+    // moves the mean of six seeds by as much as one.
+    assert!(more.mean - some.mean <= 2.0 * 8.0, "{more:?} after {some:?}");
 }
 
 #[test]
 fn random_pieces_are_slower_than_rare_ones() {
     let of = |pick| {
-        let times = [1, 2, 3, 4].map(|seed| {
+        let times = [1, 2, 3, 4, 5, 6, 7, 8].map(|seed| {
             let crowd = crowd(64, Slots::Choker(4));
             run(&Crowd { pieces: 64, pick, seed, ..crowd }).piece_times()
         });
