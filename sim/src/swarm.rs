@@ -237,11 +237,25 @@ impl Swarm {
         config: Config,
         change: impl FnOnce(&mut AddTorrent),
     ) -> HostId {
+        let at = self.address(self.peers.len());
+        self.add_at(&[at], preload, config, change)
+    }
+
+    /// The same, listening at these addresses.
+    pub fn add_at(
+        &mut self,
+        listen: &[SocketAddr],
+        preload: Option<&[u8]>,
+        config: Config,
+        change: impl FnOnce(&mut AddTorrent),
+    ) -> HostId {
         let host = self.bare(config);
         if let Some(content) = preload {
             self.preload(host, content);
         }
-        self.command(host, Command::Listen(CommandToken(0), self.address(host)));
+        for (number, at) in (0..).zip(listen) {
+            self.command(host, Command::Listen(CommandToken(number), *at));
+        }
         let mut add = AddTorrent::new(Arc::clone(&self.metainfo), folder());
         add.state = Some(state());
         change(&mut add);

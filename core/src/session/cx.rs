@@ -36,8 +36,8 @@ pub(crate) struct Cx {
     /// What we tell trackers; zero while we do not listen.
     pub(crate) listen_port: u16,
     pub(crate) own_addresses: SmallVec<[SocketAddr; 2]>,
-    /// Over which peers reach us, as far as we can tell: at least one.
-    pub(crate) families: SmallVec<[Family; 2]>,
+    /// Over which trackers are asked each, as peers reach us over each; or once, over any.
+    pub(crate) families: SmallVec<[Option<Family>; 2]>,
     /// Who is not talked to.
     pub(crate) filter: IpFilter,
     pub(crate) out: Outbox,
@@ -186,7 +186,7 @@ impl Cx {
             announce_key: rng.next_u32(),
             listen_port: 0,
             own_addresses: SmallVec::new(),
-            families: Family::ALL.into_iter().filter(|family| config.has(*family)).collect(),
+            families: SmallVec::from_slice(&[None]),
             filter: IpFilter::new(),
             out: Outbox::default(),
             jobs: Jobs::new(),

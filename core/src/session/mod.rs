@@ -396,15 +396,14 @@ impl Session {
         self.on_families();
     }
 
-    /// Peers may reach us over other families of addresses than before: those that we listen on, or
-    /// if we do not, those that we connect from.
+    /// Peers may reach us over other families of addresses than before. If that is one alone, or if
+    /// nobody can, a tracker is asked over whichever answers.
     fn on_families(&mut self) {
         let heard = |family| self.listeners.iter().any(|(_, listener)| listener.family == family);
-        let any = self.listeners.iter().next().is_none();
-        let bound = |family| self.cx.config.has(family);
-        let mut families = SmallVec::from_buf(Family::ALL);
-        families.retain(|family| bound(*family) && (any || heard(*family)));
-        if families.is_empty() || families == self.cx.families {
+        let both = Family::ALL.iter().all(|family| self.cx.config.has(*family) && heard(*family));
+        let families: SmallVec<_> =
+            if both { Family::ALL.map(Some).into() } else { SmallVec::from_slice(&[None]) };
+        if families == self.cx.families {
             return;
         }
         self.cx.families = families;

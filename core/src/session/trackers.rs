@@ -22,10 +22,10 @@ use crate::tracker::announce::{AnnounceError, AnnounceEvent, AnnounceResponse};
 use crate::tracker::client::{Client, Net, Options, Upward};
 use crate::tracker::tiers::{Facts, TrackerId};
 use crate::tracker::udp::Counts;
-use crate::tracker::ways::Way;
+use crate::tracker::ways::{ListId, Way};
 
-/// Which tracker of which torrent is asked, and in which way.
-type Token = (TorrentId, Way, TrackerId);
+/// Which tracker of which torrent is asked.
+type Token = (TorrentId, ListId, TrackerId);
 
 pub(super) type Trackers = Client<Token>;
 
@@ -152,8 +152,8 @@ impl Net for Lent<'_> {
 
 impl Torrent {
     /// A tracker's address for people; nothing, if it left the list.
-    fn tracker_url(&self, way: Way, tracker: TrackerId) -> Box<str> {
-        self.trackers.url(way, tracker).map_or_else(Default::default, |url| url.as_str().into())
+    fn tracker_url(&self, list: ListId, tracker: TrackerId) -> Box<str> {
+        self.trackers.url(list, tracker).map_or_else(Default::default, |url| url.as_str().into())
     }
 }
 
@@ -182,15 +182,15 @@ impl Session {
                 ipv4: cx.config.bind_v4.filter(|address| told((*address).into())),
                 ipv6: cx.config.bind_v6.filter(|address| told((*address).into())),
             };
-            let Some((way, announce)) = torrent.trackers.poll(now, facts) else { break };
+            let Some((list, way, announce)) = torrent.trackers.poll(now, facts) else { break };
             let stopped = announce.request.event == AnnounceEvent::Stopped;
             let options = if stopped {
                 Options::SHUTDOWN
             } else {
                 Options { urgent: announce.urgent, ..Options::default() }
             };
-            let options = Options { family: Some(way.family), ..options };
-            let token = (id, way, announce.tracker);
+            let options = Options { family: way.family, ..options };
+            let token = (id, list, announce.tracker);
             self.ask(|trackers, net| {
                 trackers.announce(net, token, &announce.url, announce.request, options)
             });
@@ -203,18 +203,18 @@ impl Session {
     /// Asks a tracker of a torrent what it counts.
     pub(super) fn scrape(&mut self, id: TorrentId) {
         let Some(torrent) = self.torrents.get(id) else { return };
-        let Some((way, tracker, url)) = torrent.trackers.scraped() else { return };
+        let Some((list, way, tracker, url)) = torrent.trackers.scraped() else { return };
         let (url, hash) = (url.clone(), torrent.hash_of(way.v2));
         let options = Options { urgent: true, ..Options::default() };
-        self.ask(|trackers, net| trackers.scrape(net, (id, way, tracker), &url, hash, options));
+        self.ask(|trackers, net| trackers.scrape(net, (id, list, tracker), &url, hash, options));
     }
 
-    fn on_scraped(&mut self, (id, way, tracker): Token, result: Result<Counts, AnnounceError>) {
+    fn on_scraped(&mut self, (id, list, tracker): Token, result: Result<Counts, AnnounceError>) {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
-        let url = torrent.tracker_url(way, tracker);
+        let url = torrent.tracker_url(list, tracker);
         match result {
             Ok(counts) => {
-                torrent.trackers.on_scrape(way, tracker, counts);
+                torrent.trackers.on_scrape(list, tracker, counts);
                 self.cx.event(Event::TrackerScraped { torrent: id, url, counts });
             }
             Err(AnnounceError::Cancelled) => {}
@@ -319,19 +319,19 @@ impl Session {
 
     fn on_announced(
         &mut self,
-        (id, way, tracker): Token,
+        (id, list, tracker): Token,
         result: Result<Box<AnnounceResponse>, AnnounceError>,
     ) {
         let Some(torrent) = self.torrents.get_mut(id) else { return };
         let now = self.cx.now();
-        let url = torrent.tracker_url(way, tracker);
+        let url = torrent.tracker_url(list, tracker);
         match result {
             Ok(response) => {
-                torrent.trackers.on_result(now, way, tracker, Ok(&response));
+                torrent.trackers.on_result(now, list, tracker, Ok(&response));
                 let addresses = response.peers.iter().map(|peer| peer.address);
                 let reachable: Vec<SocketAddr> =
                     addresses.filter(|address| self.cx.config.reaches(address.ip())).collect();
-                torrent.add_found(reachable, way, &mut self.cx);
+                torrent.add_found(reachable, list, &mut self.cx);
                 // Whoever is complete is found by others, and keeps to the tracker's interval.
                 if !torrent.is_complete()
                     && torrent.wants_addresses(&self.cx)
@@ -349,9 +349,9 @@ impl Session {
             Err(error) => {
                 let otherwise = torrent
                     .trackers
-                    .url(way, tracker)
-                    .is_some_and(|url| torrent.trackers.is_served_otherwise(way, url));
-                torrent.trackers.on_result(now, way, tracker, Err(&error));
+                    .url(list, tracker)
+                    .is_some_and(|url| torrent.trackers.is_served_otherwise(list, url));
+                torrent.trackers.on_result(now, list, tracker, Err(&error));
                 if error != AnnounceError::Cancelled && !otherwise {
                     let error = alloc::format!("{error}").into();
                     self.cx.event(Event::TrackerFailed { torrent: id, url, error });

@@ -288,6 +288,23 @@ mod tests {
     }
 
     #[test]
+    fn who_was_found_in_both_swarms_of_a_hybrid_torrent_counts_as_of_the_v1_swarm() {
+        let mut known = Known::default();
+        let mut found = |last, v2| {
+            let is_new = known.add(address(last), Origin::Tracker);
+            known.found(address(last), v2, is_new);
+            known.is_v2(address(last))
+        };
+        assert!(found(1, true) && found(1, true));
+        assert!(!found(1, false) && !found(1, true));
+        assert!(!found(2, false) && !found(2, true));
+        // What was known otherwise before is not only known there.
+        assert!(known.add(address(3), Origin::Embedder));
+        known.found(address(3), true, false);
+        assert!(!known.is_v2(address(3)) && !known.is_v2(address(4)));
+    }
+
+    #[test]
     fn many_addresses_of_a_tracker_neither_delay_nor_displace_what_the_embedder_names() {
         let mut known = Known::default();
         let many = |number: usize| {

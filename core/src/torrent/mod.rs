@@ -82,7 +82,7 @@ use crate::session::{AddTorrent, Event, RemoveFiles};
 use crate::time::{Duration, Instant};
 use crate::tracker::tiers::Policy as AnnouncePolicy;
 use crate::tracker::url::TrackerUrl;
-use crate::tracker::ways::{Family, Way, Ways};
+use crate::tracker::ways::{Family, ListId, Way, Ways};
 use crate::wire::BLOCK_LEN;
 
 /// Resume data is saved when this much was verified since the last time ...
@@ -686,16 +686,16 @@ impl Torrent {
         new
     }
 
-    /// Has trackers asked for each of its hashes, over each family of addresses that we have.
+    /// Has trackers asked for each of its hashes, over each family of addresses that we listen on.
     pub(crate) fn set_ways(&mut self, cx: &Cx) {
         let ways = ways_of(self.metainfo.info(), cx);
         let torrent = u64::from(id_number(self.id));
         let rng = |way: Way| {
             let label = match (way.v2, way.family) {
-                (false, Family::V4) => "announce v4",
-                (false, Family::V6) => "announce v6",
-                (true, Family::V4) => "announce v2 v4",
-                (true, Family::V6) => "announce v2 v6",
+                (false, None | Some(Family::V4)) => "announce",
+                (false, Some(Family::V6)) => "announce v6",
+                (true, None | Some(Family::V4)) => "announce v2",
+                (true, Some(Family::V6)) => "announce v2 v6",
             };
             cx.seed.stream(label, torrent)
         };
@@ -703,10 +703,11 @@ impl Torrent {
     }
 
     /// Takes in addresses that a tracker told in one of the ways of asking it.
-    pub(crate) fn add_found(&mut self, addresses: Vec<SocketAddr>, way: Way, cx: &mut Cx) {
+    pub(crate) fn add_found(&mut self, addresses: Vec<SocketAddr>, list: ListId, cx: &mut Cx) {
+        let v2 = self.trackers.way(list).is_some_and(|way| way.v2);
         for address in addresses {
             let is_new = self.known.add(address, Origin::Tracker);
-            self.known.found(address, way.v2, is_new);
+            self.known.found(address, v2, is_new);
         }
         self.arm(cx);
     }
@@ -716,7 +717,7 @@ impl Torrent {
         let parse = |url: &String| TrackerUrl::parse(url).ok();
         let tiers: Vec<Vec<TrackerUrl>> =
             tiers.iter().map(|tier| tier.iter().filter_map(parse).collect()).collect();
-        self.trackers.replace(cx.now(), tiers);
+        self.trackers.replace(cx.now(), &tiers);
         self.arm(cx);
     }
 

@@ -700,7 +700,14 @@ impl<M: Machine> Net<M> {
 
     fn free_address(&mut self, id: HostId, asked: SocketAddr) -> SocketAddr {
         let host = &mut self.hosts[id];
-        let ip = if asked.ip().is_unspecified() { host.ip } else { asked.ip() };
+        let ip = match (asked.ip(), host.ip) {
+            // It has no IPv6 address of its own, and one that nobody else has stands for that.
+            (IpAddr::V6(any), IpAddr::V4(own)) if any.is_unspecified() => {
+                own.to_ipv6_mapped().into()
+            }
+            (asked, own) if asked.is_unspecified() => own,
+            (asked, _) => asked,
+        };
         let mut address = SocketAddr::new(ip, asked.port());
         while address.port() == 0
             || asked.port() == 0

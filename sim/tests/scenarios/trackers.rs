@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use teem_core::hash;
+use teem_core::ids::CommandToken;
 use teem_core::metainfo::Metainfo;
-use teem_core::metainfo::create::{Content, Draft, Options};
+use teem_core::metainfo::create::{Content, Draft, Format, Options};
 use teem_core::rng::Seed;
 use teem_core::session::{
     AddTorrent, Command, Config, Event, TorrentSnapshot, TorrentState, TrackerSnapshot,
@@ -15,9 +16,11 @@ use teem_core::time::Duration;
 use teem_core::tracker::announce::AnnounceEvent;
 use teem_core::tracker::tiers::BACKOFF_MIN;
 use teem_sim::net::HostId;
-use teem_sim::swarm::{PORT, Swarm, folder};
+use teem_sim::swarm::{PORT, Swarm, folder, torrent_of};
 
-use crate::scripted::{Answer, ScriptedTracker, UdpAnswer, asked, compact, events, scripted};
+use crate::scripted::{
+    Answer, Asked, ScriptedTracker, UdpAnswer, asked, compact, events, scripted,
+};
 
 use AnnounceEvent::{Completed, None as Regular, Started, Stopped};
 
@@ -739,7 +742,7 @@ fn uploaded_downloaded_and_left_are_true() {
         let from = teem_sim::swarm::ip(host);
         let theirs = asked(&swarm, tracker).iter().filter(move |asked| asked.from == from);
         let numbers = ["uploaded", "downloaded", "left"];
-        let say = move |asked: &crate::scripted::Asked| {
+        let say = move |asked: &Asked| {
             (asked.event(), numbers.map(|key| asked.number(key).expect("told")))
         };
         theirs.map(say).collect::<Vec<_>>()
@@ -762,4 +765,166 @@ fn a_tracker_whose_tls_fails_is_not_asked_in_the_open() {
     assert_eq!((asked(&swarm, secret).len(), asked(&swarm, open).len()), (0, 1));
     assert!(failed(&swarm, client).iter().all(|error| *error == "TLS: not available here"));
     assert!(!failed(&swarm, client).is_empty());
+}
+
+/// The address of that number at which a client of two families is, one for each.
+const HOME: u8 = 100;
+
+/// A client that has all, and an address of each family; it listens on them in this order.
+fn dual_homed(swarm: &mut Swarm, listen: [IpAddr; 2], config: Config) -> HostId {
+    let content = swarm.content().clone();
+    let config = Config {
+        bind_v4: Some([203, 0, 113, HOME].into()),
+        bind_v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, HOME.into()].into()),
+        ..config
+    };
+    let listen = listen.map(|address| SocketAddr::new(address, PORT));
+    swarm.add_at(&listen, Some(&content), config, |_| {})
+}
+
+fn any_v4() -> IpAddr {
+    IpAddr::from([0; 4])
+}
+
+fn any_v6() -> IpAddr {
+    IpAddr::from([0; 16])
+}
+
+/// A tracker that has an address of each family is asked over each.
+fn both_families(listen: [IpAddr; 2]) {
+    let mut swarm = swarm(&[&["http://tracker.example:8080/announce"]]);
+    let client = dual_homed(&mut swarm, listen, Config::default());
+    let v4 = every(1, 1_800).join(&mut swarm, ip(1));
+    let at6 = SocketAddr::new(ip6(1), 8080);
+    let v6 = ScriptedTracker::http(at6).on("/announce", [Answer::interval(1_800)]);
+    let v6 = v6.join(&mut swarm, ip6(1));
+    swarm.net.names_mut().add("tracker.example", [ip(1), ip6(1)]);
+    pass(&mut swarm, 100);
+    let shown = tracker(&swarm, client);
+    assert_eq!((shown.error, shown.fails), (None, 0));
+    shut_down(&mut swarm, client);
+    for tracker in [v4, v6] {
+        assert_eq!(events(&swarm, tracker), [Started, Stopped]);
+    }
+}
+
+#[test]
+fn ipv6_support() {
+    both_families([ip(HOME), ip6(HOME.into())]);
+}
+
+#[test]
+fn ipv6_support_bind_v6_v4() {
+    both_families([ip6(HOME.into()), ip(HOME)]);
+}
+
+#[test]
+fn ipv6_support_bind_v4_v6_any() {
+    both_families([any_v4(), any_v6()]);
+}
+
+#[test]
+fn who_listens_on_one_family_is_announced_once_and_on_both_over_each() {
+    let mut swarm = swarm(&[&["http://tracker.example:8080/announce"]]);
+    let client = swarm.seeder(Config::default());
+    let v4 = every(1, 1_800).join(&mut swarm, ip(1));
+    let at6 = SocketAddr::new(ip6(1), 8080);
+    let v6 = ScriptedTracker::http(at6).on("/announce", [Answer::interval(1_800)]);
+    let v6 = v6.join(&mut swarm, ip6(1));
+    swarm.net.names_mut().add("tracker.example", [ip(1), ip6(1)]);
+    pass(&mut swarm, 100);
+    assert_eq!((events(&swarm, v4), events(&swarm, v6)), (vec![Started], vec![]));
+    let listen = SocketAddr::new(any_v6(), PORT);
+    swarm.command(client, Command::Listen(CommandToken(7), listen));
+    pass(&mut swarm, 100);
+    shut_down(&mut swarm, client);
+    for tracker in [v4, v6] {
+        assert_eq!(events(&swarm, tracker), [Started, Stopped]);
+    }
+}
+
+/// How often trackers are asked in half a minute by a client of both families, by tier: each is a
+/// number, and whether it has an IPv6 address, or else an IPv4 one.
+fn families(all_trackers: bool, all_tiers: bool, tiers: &[&[(u8, bool)]]) -> Vec<Vec<usize>> {
+    let home = |(number, v6): (u8, bool)| if v6 { ip6(number.into()) } else { ip(number) };
+    let at = |one| SocketAddr::new(home(one), 8080);
+    let url = |one: &(u8, bool)| format!("http://{}/announce", at(*one));
+    let urls: Vec<Vec<String>> = tiers.iter().map(|tier| tier.iter().map(url).collect()).collect();
+    let mut swarm = Swarm::of(torrent(1, false, urls), content(1).into());
+    let client = dual_homed(
+        &mut swarm,
+        [any_v4(), any_v6()],
+        Config {
+            announce_to_all_trackers: all_trackers,
+            announce_to_all_tiers: all_tiers,
+            ..Config::default()
+        },
+    );
+    let mut join = |one: &(u8, bool)| {
+        let tracker = ScriptedTracker::http(at(*one)).on("/announce", [Answer::interval(1_800)]);
+        tracker.join(&mut swarm, home(*one))
+    };
+    let hosts: Vec<Vec<_>> =
+        tiers.iter().map(|tier| tier.iter().map(&mut join).collect()).collect();
+    pass(&mut swarm, 30);
+    // That one of them is not for the other family is nothing to tell anybody.
+    assert!(!swarm.heard(client, |event| matches!(event, Event::TrackerFailed { .. })));
+    let asked = |host: &HostId| asked(&swarm, *host).len();
+    hosts.iter().map(|tier| tier.iter().map(asked).collect()).collect()
+}
+
+const V4: bool = false;
+const V6: bool = true;
+
+#[test]
+fn tracker_tiers_v4_and_v6_same_tier() {
+    let counts = families(false, false, &[&[(1, V4), (2, V6)], &[(3, V4), (4, V6)]]);
+    assert_eq!(counts, [[1, 1], [0, 0]]);
+}
+
+#[test]
+fn tracker_tiers_v4_and_v6_different_tiers() {
+    let counts = families(false, false, &[&[(1, V4)], &[(2, V6), (3, V4)]]);
+    assert_eq!(counts, [vec![1], vec![1, 0]]);
+}
+
+#[test]
+fn tracker_tiers_v4_and_v6_all_trackers() {
+    let counts = families(true, false, &[&[(1, V4), (2, V6), (3, V4)], &[(4, V6), (5, V4)]]);
+    assert_eq!(counts, [vec![1, 1, 1], vec![0, 0]]);
+}
+
+#[test]
+fn tracker_tiers_v4_and_v6_different_tiers_all_trackers() {
+    let counts = families(true, false, &[&[(1, V4), (2, V4)], &[(3, V6), (4, V6), (5, V4)]]);
+    assert_eq!(counts, [vec![1, 1], vec![1, 1, 0]]);
+}
+
+#[test]
+fn tracker_tiers_v4_and_v6_different_tiers_all_tiers() {
+    let counts = families(false, true, &[&[(1, V4)], &[(2, V6), (3, V4)]]);
+    assert_eq!(counts, [vec![1], vec![1, 1]]);
+}
+
+#[test]
+fn a_hybrid_torrent_is_announced_by_both_of_its_hashes() {
+    let (metainfo, content) = torrent_of(&[("a", 50_000)], PIECE_LEN, Format::Hybrid, 3);
+    let hashes = [metainfo.info().info_hash(), metainfo.info().swarm_hash_v2()];
+    let mut swarm = Swarm::of(metainfo, content);
+    let client = swarm.add(None, Config::default(), |add| add.trackers = vec![url(1)]);
+    let seeder = swarm.seeder(Config::default());
+    let tracker = every(1, 1_800).join(&mut swarm, ip(1));
+    swarm.introduce(client, &[seeder]);
+    pass(&mut swarm, 100);
+    assert!(swarm.is_complete(client));
+    assert_eq!(swarm.snapshot(client).trackers.len(), 1);
+    shut_down(&mut swarm, client);
+    let asked = asked(&swarm, tracker);
+    for hash in hashes {
+        let hash = hash.expect("it has both");
+        let events =
+            asked.iter().filter(|asked| asked.says["info_hash"] == hash.0).map(Asked::event);
+        assert_eq!(events.collect::<Vec<_>>(), [Started, Completed, Stopped]);
+    }
+    assert_eq!(asked.len(), 6);
 }
