@@ -158,7 +158,7 @@ fn usage_and_input_errors_end_with_2_and_say_what_to_do() {
         (vec!["get", &torrent, "--down", "fast"], "number of bytes"),
         (vec!["get", &torrent, "--tracker", "nonsense"], "http://host:port/announce"),
         (vec!["get", &torrent, "--bind", "192.0.2.1"], "no such address"),
-        (vec!["get", "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a"], "magnet"),
+        (vec!["get", "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88"], "in quotes"),
         (vec!["create", "nowhere", "-o", "x.torrent"], "no such file"),
         (vec!["create", &torrent, "-o", "x.torrent", "--piece-size", "17K"], "power of two"),
         (vec!["track", "--http", "192.0.2.1:0"], "not one of this machine"),

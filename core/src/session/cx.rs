@@ -36,8 +36,8 @@ pub(crate) struct Cx {
     /// What we tell trackers; zero while we do not listen.
     pub(crate) listen_port: u16,
     pub(crate) own_addresses: SmallVec<[SocketAddr; 2]>,
-    /// Over which trackers are asked each, as peers reach us over each; or once, over any.
-    pub(crate) families: SmallVec<[Option<Family>; 2]>,
+    /// The families of addresses that we listen on, IPv4 first.
+    pub(crate) heard: [bool; 2],
     /// Who is not talked to.
     pub(crate) filter: IpFilter,
     pub(crate) out: Outbox,
@@ -177,6 +177,12 @@ impl Memory {
 }
 
 impl Cx {
+    /// Whether peers reach us over IPv4 and IPv6: then trackers are asked over each, or else once,
+    /// over any.
+    pub(crate) fn is_dual_stack(&self) -> bool {
+        self.heard == [true; 2] && Family::ALL.iter().all(|family| self.config.has(*family))
+    }
+
     pub(crate) fn new(config: Config, seed: Seed, now: Instant, wall: UnixTime) -> Self {
         let mut rng = seed.stream("session", 0);
         Self {
@@ -186,7 +192,7 @@ impl Cx {
             announce_key: rng.next_u32(),
             listen_port: 0,
             own_addresses: SmallVec::new(),
-            families: SmallVec::from_slice(&[None]),
+            heard: [false; 2],
             filter: IpFilter::new(),
             out: Outbox::default(),
             jobs: Jobs::new(),

@@ -17,6 +17,7 @@ use crate::peer::{CloseReason, LimitReached};
 use crate::rate::GRANT_MIN;
 use crate::time::Instant;
 use crate::torrent::{Hashed, Torrent, Upward};
+use crate::tracker::ways::Family;
 use crate::wire::Message;
 
 /// Most bytes of one stream to read at a time.
@@ -200,11 +201,17 @@ impl Session {
                     self.cx.listen_port = address.port();
                 }
                 self.cx.own_addresses.push(address);
+                let mut heard = self.cx.heard;
+                heard[Family::of(address.ip()) as usize] = true;
+                self.set_heard(heard);
                 self.cx.event(Event::Listening(token, address));
             }
             ListenerInput::Failed(error) => {
                 self.listeners.remove(id);
-                self.on_families();
+                // What else was asked for is told of when it is there.
+                let bound = self.cx.own_addresses.iter().map(|at| Family::of(at.ip()));
+                let heard = Family::ALL.map(|family| bound.clone().any(|other| other == family));
+                self.set_heard(heard);
                 self.cx.event(Event::ListenFailed(token, error));
             }
         }

@@ -31,7 +31,6 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
@@ -82,7 +81,6 @@ pub struct Session {
 #[derive(Debug)]
 struct Listener {
     token: CommandToken,
-    family: Family,
 }
 
 impl Session {
@@ -390,23 +388,20 @@ impl Session {
     }
 
     fn listen(&mut self, token: CommandToken, address: SocketAddr) {
-        let family = Family::of(address.ip());
-        let listener = self.listeners.insert(Listener { token, family });
+        let listener = self.listeners.insert(Listener { token });
         self.cx.out.push(Output::Listen(Listen { listener, address, tls: false }.into()));
-        self.on_families();
+        let mut heard = self.cx.heard;
+        heard[Family::of(address.ip()) as usize] = true;
+        self.set_heard(heard);
     }
 
-    /// Peers may reach us over other families of addresses than before. If that is one alone, or if
-    /// nobody can, a tracker is asked over whichever answers.
-    fn on_families(&mut self) {
-        let heard = |family| self.listeners.iter().any(|(_, listener)| listener.family == family);
-        let both = Family::ALL.iter().all(|family| self.cx.config.has(*family) && heard(*family));
-        let families: SmallVec<_> =
-            if both { Family::ALL.map(Some).into() } else { SmallVec::from_slice(&[None]) };
-        if families == self.cx.families {
+    /// Peers may reach us over other families of addresses than before.
+    fn set_heard(&mut self, heard: [bool; 2]) {
+        let before = self.cx.is_dual_stack();
+        self.cx.heard = heard;
+        if self.cx.is_dual_stack() == before {
             return;
         }
-        self.cx.families = families;
         for id in self.torrents.keys().collect::<Vec<_>>() {
             if let Some(torrent) = self.torrents.get_mut(id) {
                 torrent.set_ways(&self.cx);

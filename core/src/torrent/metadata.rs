@@ -60,6 +60,8 @@ pub(crate) struct Fetch {
     pub(super) resume: Option<Bytes>,
     /// How much each file is wanted.
     pub(super) wishes: Wishes,
+    /// Its chokers are the embedder's, and not to be replaced by ours for its pieces.
+    pub(super) own_chokers: bool,
     /// Who has it.
     sources: BTreeMap<StreamId, Source>,
     attempt: Option<Attempt>,
@@ -466,7 +468,7 @@ impl Torrent {
         self.trackers.set_private(info.is_private());
         self.metainfo = Arc::new(Metainfo::with_info(&self.metainfo, info));
         self.set_ways(cx);
-        self.describe(&fetch.wishes, fetch.resume.as_ref(), cx);
+        self.describe(&fetch.wishes, fetch.resume.as_ref(), fetch.own_chokers, cx);
         cx.event(Event::MetadataReceived(self.id));
         self.phase = Phase::Paused;
         self.start(cx);

@@ -273,7 +273,6 @@ impl Torrent {
             chokers: Chokers {
                 leeching: Box::new(TitForTat::new(stream("choker"))),
                 seeding: Box::new(turns(1, stream("seeding choker"))),
-                custom: false,
             },
             suggestions: Suggestions::new(0),
             timer: cx.timers.insert(TimerKey::Torrent(id)),
@@ -314,13 +313,13 @@ impl Torrent {
         torrent.set_sequential(add.sequential);
         torrent.set_ways(cx);
         if torrent.fetch.is_none() {
-            torrent.describe(&wishes, add.resume.as_ref(), cx);
+            torrent.describe(&wishes, add.resume.as_ref(), false, cx);
         }
         torrent
     }
 
     /// Takes everything over that follows from its `info`, which is known now.
-    fn describe(&mut self, wishes: &Wishes, resume: Option<&Bytes>, cx: &Cx) {
+    fn describe(&mut self, wishes: &Wishes, resume: Option<&Bytes>, own_chokers: bool, cx: &Cx) {
         let info = self.metainfo.info();
         let layout = info.layout();
         let pieces =
@@ -339,7 +338,7 @@ impl Torrent {
         self.wanted_bytes = selection::apply(layout, wishes, &mut self.picker);
         self.wanted_files = selection::wanted_files(layout, wishes);
         self.trees = Trees::new(&self.metainfo, resume.as_ref().map_or(&[], |r| &r.layers));
-        if !self.chokers.custom {
+        if !own_chokers {
             let piece_len = u64::from(layout.piece_len());
             self.chokers.seeding = Box::new(turns(piece_len, stream("seeding choker")));
         }
@@ -910,8 +909,10 @@ impl Torrent {
 fn ways_of(info: &Info, cx: &Cx) -> SmallVec<[Way; 4]> {
     let halves = [(false, info.info_hash()), (true, info.swarm_hash_v2())];
     let halves = halves.into_iter().filter(|(_, hash)| hash.is_some());
+    let families: &[_] =
+        if cx.is_dual_stack() { &[Some(Family::V4), Some(Family::V6)] } else { &[None] };
     halves
-        .flat_map(|(v2, _)| cx.families.iter().map(move |family| Way { v2, family: *family }))
+        .flat_map(|(v2, _)| families.iter().map(move |family| Way { v2, family: *family }))
         .collect()
 }
 

@@ -21,15 +21,16 @@ use crate::time::Instant;
 pub(super) struct Chokers {
     pub(super) leeching: Box<dyn Choker>,
     pub(super) seeding: Box<dyn Choker>,
-    /// They are the embedder's.
-    pub(super) custom: bool,
 }
 
 impl Torrent {
     /// Hands upload slots out by other policies from the next round on: one for while we fetch, one
     /// for while we seed.
     pub(crate) fn set_chokers(&mut self, leeching: Box<dyn Choker>, seeding: Box<dyn Choker>) {
-        self.chokers = Chokers { leeching, seeding, custom: true };
+        self.chokers = Chokers { leeching, seeding };
+        if let Some(fetch) = &mut self.fetch {
+            fetch.own_chokers = true;
+        }
     }
 
     /// A peer was sent so much in its turn, and so much before it: if that was all, the others are

@@ -48,17 +48,14 @@ pub struct Way {
     pub family: Option<Family>,
 }
 
-/// Names one list of a [`Ways`]; never used again for another.
+/// Names one list of a [`Ways`], for as long as anything of it is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListId(u32);
+pub struct ListId(u16);
 
 /// The announces of one torrent. See the [module](self).
 #[derive(Debug)]
 pub struct Ways {
     lists: SmallVec<[List; 1]>,
-    next_id: u32,
-    policy: Policy,
-    running: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +78,7 @@ impl Ways {
     ) -> Self {
         let announces = AnnounceList::new(now, policy, tiers, rng);
         let lists = SmallVec::from_buf([List { id: ListId(0), way, announces, leaving: false }]);
-        Self { lists, next_id: 1, policy, running: false }
+        Self { lists }
     }
 
     /// Asks in these ways from now on, at least one. In one that is new, each tracker is begun with;
@@ -91,6 +88,8 @@ impl Ways {
         if ways.is_empty() {
             return;
         }
+        let (policy, running) =
+            self.here().next().map_or_else(Default::default, |list| list.announces.standing());
         for way in ways {
             let same = self.lists.iter().position(|list| list.way == *way);
             let near = self.lists.iter().position(|list| {
@@ -99,18 +98,17 @@ impl Ways {
             });
             if let Some(list) = same.or(near).map(|at| &mut self.lists[at]) {
                 list.way = *way;
-                if core::mem::replace(&mut list.leaving, false) && self.running {
+                if core::mem::replace(&mut list.leaving, false) && running {
                     list.announces.start(now);
                 }
                 continue;
             }
             let tiers = self.lists[0].announces.tiers();
-            let mut announces = AnnounceList::new(now, self.policy, tiers, rng(*way));
-            if self.running {
+            let mut announces = AnnounceList::new(now, policy, tiers, rng(*way));
+            if running {
                 announces.start(now);
             }
-            let id = ListId(self.next_id);
-            self.next_id += 1;
+            let id = self.free_id();
             self.lists.push(List { id, way: *way, announces, leaving: false });
         }
         for list in &mut self.lists {
@@ -120,6 +118,11 @@ impl Ways {
             }
         }
         self.forget_leavers();
+    }
+
+    fn free_id(&self) -> ListId {
+        let is_free = |id: &ListId| self.lists.iter().all(|list| list.id != *id);
+        (0..u16::MAX).map(ListId).find(is_free).expect("there are few lists")
     }
 
     fn forget_leavers(&mut self) {
@@ -138,19 +141,16 @@ impl Ways {
 
     /// It turned out whether the torrent is private (BEP 27): a magnet link does not tell.
     pub fn set_private(&mut self, private: bool) {
-        self.policy.private = private;
         self.lists.iter_mut().for_each(|list| list.announces.set_private(private));
     }
 
     /// See [`AnnounceList::start`].
     pub fn start(&mut self, now: Instant) {
-        self.running = true;
         self.each().for_each(|list| list.start(now));
     }
 
     /// See [`AnnounceList::stop`].
     pub fn stop(&mut self, now: Instant) {
-        self.running = false;
         self.each().for_each(|list| list.stop(now));
     }
 

@@ -502,6 +502,11 @@ impl AnnounceList {
         })
     }
 
+    /// Its policy, and whether a run is on.
+    pub(super) const fn standing(&self) -> (Policy, bool) {
+        (self.policy, self.running)
+    }
+
     /// The trackers of each tier.
     pub(super) fn tiers(&self) -> Vec<Vec<TrackerUrl>> {
         let mut tiers: Vec<Vec<TrackerUrl>> = Vec::new();
