@@ -26,14 +26,19 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 
+/// Files and connections that are never too few.
+const DESCRIPTORS_MAX: u64 = 1 << 16;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
+    raise_descriptor_limit();
     let outcome = match &cli.command {
         Command::Get(get) => get::run(get),
         Command::Seed(seed) => seed::run(seed),
@@ -51,6 +56,17 @@ fn main() -> ExitCode {
             report::failure(&failure, cli.command.json());
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Has the system let us have more files and connections open at a time: the usual limit is one for
+/// programs that use `select`, and each may raise its own.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(DESCRIPTORS_MAX, |most| most.min(DESCRIPTORS_MAX));
+    if limit.current.is_some_and(|current| current < most) {
+        // If it may not be, it stays as it was.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
     }
 }
 

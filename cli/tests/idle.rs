@@ -5,8 +5,9 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -176,4 +177,25 @@ fn a_leecher_keeps_a_thousand_idle_peers_in_little_memory() {
         have.set(piece);
     }
     measure("leecher", &mut leecher, &yard, u16::try_from(port).expect("a port"), &have);
+}
+
+#[test]
+fn the_usual_limit_on_descriptors_is_raised() {
+    let script = "ulimit -S -n 200 && exec \"$0\" track --http 127.0.0.1:0 --json";
+    let mut tracker = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_teem")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut line = String::new();
+    let output = tracker.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut line).expect("readable");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", tracker.id()));
+    tracker.kill().expect("it runs");
+    tracker.wait().expect("it ends");
+    assert!(line.contains("listening"), "{line}");
+    let limits = limits.expect("a process that runs, on Linux");
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = files.expect("it is there").split_whitespace().next().expect("a limit");
+    assert!(soft.parse::<u64>().expect("a number") > 200, "{limits}");
 }

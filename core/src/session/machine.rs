@@ -201,9 +201,7 @@ impl Session {
                     self.cx.listen_port = address.port();
                 }
                 self.cx.own_addresses.push(address);
-                let mut heard = self.cx.heard;
-                heard[Family::of(address.ip()) as usize] = true;
-                self.set_heard(heard);
+                self.hear(address);
                 self.cx.event(Event::Listening(token, address));
             }
             ListenerInput::Failed(error) => {

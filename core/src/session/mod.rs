@@ -390,6 +390,11 @@ impl Session {
     fn listen(&mut self, token: CommandToken, address: SocketAddr) {
         let listener = self.listeners.insert(Listener { token });
         self.cx.out.push(Output::Listen(Listen { listener, address, tls: false }.into()));
+        self.hear(address);
+    }
+
+    /// We listen there, or are about to.
+    fn hear(&mut self, address: SocketAddr) {
         let mut heard = self.cx.heard;
         heard[Family::of(address.ip()) as usize] = true;
         self.set_heard(heard);
