@@ -84,6 +84,12 @@ pub(crate) struct Network {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) encryption: Encryption,
 
+    /// Tell neither peers nor public trackers what program this is.
+    ///
+    /// Everybody who is asked or connected to sees the address of this machine all the same.
+    #[arg(long)]
+    pub(crate) anonymous: bool,
+
     /// Trust these certificate authorities (PEM) too when https addresses are asked.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,

@@ -67,6 +67,7 @@ pub(crate) fn config(network: &Network) -> Result<Config, Failure> {
     let mut config = Config {
         up_bytes_per_s: network.up,
         encryption: network.encryption.into(),
+        anonymous: network.anonymous,
         ..Config::default()
     };
     if let Some(slots) = network.slots {

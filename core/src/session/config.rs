@@ -17,6 +17,9 @@ pub struct Config {
     pub peer_id_prefix: [u8; 8],
     /// What we call ourselves to peers (BEP 10) and HTTP trackers.
     pub user_agent: alloc::string::String,
+    /// Tell neither peers nor public trackers what program this is, nor private ones our addresses.
+    /// Private trackers are told the program all the same, as many let in only some.
+    pub anonymous: bool,
     /// Peer connections over all torrents.
     pub peers_max: usize,
     /// Peer connections of one torrent.
@@ -127,6 +130,7 @@ impl Default for Config {
         Self {
             peer_id_prefix: *b"-TE0100-",
             user_agent: concat!("teem/", env!("CARGO_PKG_VERSION")).into(),
+            anonymous: false,
             peers_max: 200,
             torrent_peers_max: 50,
             half_open_max: 30,

@@ -166,7 +166,9 @@ impl Session {
             let wants = torrent.wants_addresses(&self.cx) || !torrent.is_complete();
             // BEP 7. A public tracker has no business with addresses that we do not ask it from.
             let private = torrent.metainfo.info().is_private();
-            let told = |address: IpAddr| private && Scope::of(address) == Scope::Global;
+            let anonymous = self.cx.config.anonymous;
+            let told =
+                |address: IpAddr| private && !anonymous && Scope::of(address) == Scope::Global;
             let hashes = [false, true].map(|v2| torrent.hash_of(v2));
             let (uploaded, downloaded) = (torrent.uploaded_in_run(), torrent.downloaded_in_run());
             let (left, cx) = (torrent.picker.left(), &self.cx);
@@ -189,7 +191,8 @@ impl Session {
             } else {
                 Options { urgent: announce.urgent, ..Options::default() }
             };
-            let options = Options { family: way.family, ..options };
+            let options =
+                Options { family: way.family, anonymous: anonymous && !private, ..options };
             let token = (id, list, announce.tracker);
             self.ask(|trackers, net| {
                 trackers.announce(net, token, &announce.url, announce.request, options)
@@ -205,7 +208,8 @@ impl Session {
         let Some(torrent) = self.torrents.get(id) else { return };
         let Some((list, way, tracker, url)) = torrent.trackers.scraped() else { return };
         let (url, hash) = (url.clone(), torrent.hash_of(way.v2));
-        let options = Options { urgent: true, ..Options::default() };
+        let anonymous = self.cx.config.anonymous && !torrent.metainfo.info().is_private();
+        let options = Options { urgent: true, anonymous, ..Options::default() };
         self.ask(|trackers, net| trackers.scrape(net, (id, list, tracker), &url, hash, options));
     }
 

@@ -57,7 +57,8 @@ impl Torrent {
         if reserved.extension_protocol() {
             let hello = ExtensionHandshake {
                 ids: ExtensionIds::local(EXTENSIONS),
-                client: ClientName::from_bytes(cx.config.user_agent.as_bytes()),
+                client: ClientName::from_bytes(cx.config.user_agent.as_bytes())
+                    .filter(|_| !cx.config.anonymous),
                 requests_max: core::num::NonZeroU32::new(crate::peer::REQUESTS_MAX),
                 listen_port: core::num::NonZeroU16::new(cx.listen_port),
                 your_ip: Some(address.ip().to_canonical()),

@@ -87,13 +87,7 @@ fn claim(stage: &mut Stage, guest: (HostId, Conn), len: u32) {
 
 /// By which id the session wants to be told of metadata.
 fn ours(stage: &Stage, guest: (HostId, Conn)) -> u8 {
-    let hello = stage.got(guest).find_map(|message| match message {
-        Message::Extended { id: 0, payload } => {
-            Some(ExtensionHandshake::parse(payload, &mut Tape::new()).expect("sound"))
-        }
-        _ => None,
-    });
-    hello.expect("it was sent").ids.get(Extension::Metadata).expect("it is offered").get()
+    stage.hello(guest).ids.get(Extension::Metadata).expect("it is offered").get()
 }
 
 /// What a puppet was told of metadata, oldest first.

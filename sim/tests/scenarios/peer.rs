@@ -37,6 +37,16 @@ fn wire(error: WireError) -> CloseReason {
     CloseReason::Misbehaved(Misbehaviour::Wire(error))
 }
 
+#[test]
+fn who_hides_what_it_is_gives_peers_no_name() {
+    for anonymous in [false, true] {
+        let mut stage = Stage::new(PIECES, true, Config { anonymous, ..Config::default() });
+        let guest = stage.guest();
+        stage.wait(Duration::from_secs(1));
+        assert_eq!(stage.hello(guest).client.is_none(), anonymous);
+    }
+}
+
 /// Says all of `messages` at once to a session that has nothing, and is then silent.
 fn only_silence_ends(messages: &[Message]) {
     let mut stage = Stage::leeching(PIECES);

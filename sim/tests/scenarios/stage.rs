@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use teem_core::bencode::Tape;
 use teem_core::peer::CloseReason;
 use teem_core::session::{Config, Event};
 use teem_core::time::{Duration, Instant};
-use teem_core::wire::Message;
+use teem_core::wire::{ExtensionHandshake, Message};
 use teem_sim::actors::{Conn, Puppet, PuppetConfig, Received};
 use teem_sim::net::HostId;
 use teem_sim::swarm::{Swarm, address};
@@ -87,6 +88,17 @@ impl Stage {
     /// Messages that a puppet got.
     pub(crate) fn got(&self, (puppet, conn): (HostId, Conn)) -> impl Iterator<Item = &Message> {
         Puppet::on(&self.swarm, puppet).messages(conn)
+    }
+
+    /// What the session says of itself to a puppet (BEP 10).
+    pub(crate) fn hello(&self, guest: (HostId, Conn)) -> ExtensionHandshake {
+        let hello = self.got(guest).find_map(|message| match message {
+            Message::Extended { id: 0, payload } => {
+                Some(ExtensionHandshake::parse(payload, &mut Tape::new()).expect("sound"))
+            }
+            _ => None,
+        });
+        hello.expect("it was sent")
     }
 
     /// Why the session closed connections, oldest first.

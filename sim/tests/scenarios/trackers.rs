@@ -14,6 +14,7 @@ use teem_core::session::{
 };
 use teem_core::time::Duration;
 use teem_core::tracker::announce::AnnounceEvent;
+use teem_core::tracker::client::GENERIC_USER_AGENT;
 use teem_core::tracker::tiers::BACKOFF_MIN;
 use teem_sim::net::HostId;
 use teem_sim::swarm::{PORT, Swarm, folder, torrent_of};
@@ -491,12 +492,13 @@ fn force_reannounce_high_priority_skips_queue() {
 }
 
 /// What a client with addresses of both families tells a tracker.
-fn addresses_told(private: bool) -> (Option<String>, Option<String>) {
+fn addresses_told(private: bool, anonymous: bool) -> (Option<String>, Option<String>) {
     let metainfo = torrent(1, private, vec![vec![url(1)]]);
     let mut swarm = Swarm::of(metainfo, content(1).into());
     let config = Config {
         bind_v4: Some([203, 0, 113, 100].into()),
         bind_v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, 100].into()),
+        anonymous,
         ..Config::default()
     };
     swarm.seeder(config);
@@ -508,13 +510,39 @@ fn addresses_told(private: bool) -> (Option<String>, Option<String>) {
 
 #[test]
 fn tracker_ipv6_argument() {
-    let told = addresses_told(true);
+    let told = addresses_told(true, false);
     assert_eq!(told, (Some("203.0.113.100".into()), Some("2001:db8::64".into())));
 }
 
 #[test]
 fn tracker_ipv6_argument_non_private() {
-    assert_eq!(addresses_told(false), (None, None));
+    assert_eq!(addresses_told(false, false), (None, None));
+}
+
+#[test]
+fn tracker_ipv6_argument_privacy_mode() {
+    assert_eq!(addresses_told(true, true), (None, None));
+}
+
+/// What a client that hides what it is tells the tracker of a torrent that it is.
+fn user_agent_told_in_privacy(private: bool) -> Option<String> {
+    let torrent = torrent(1, private, vec![vec![url(1)]]);
+    let mut swarm = Swarm::of(torrent, content(1).into());
+    let user_agent = "test_agent/1.2.3".into();
+    swarm.seeder(Config { user_agent, anonymous: true, ..Config::default() });
+    let tracker = every(1, 1_800).join(&mut swarm, ip(1));
+    pass(&mut swarm, 5);
+    asked(&swarm, tracker)[0].user_agent.clone()
+}
+
+#[test]
+fn tracker_user_agent_privacy_mode_public_torrent() {
+    assert_eq!(user_agent_told_in_privacy(false).as_deref(), Some(GENERIC_USER_AGENT));
+}
+
+#[test]
+fn tracker_user_agent_privacy_mode_private_torrent() {
+    assert_eq!(user_agent_told_in_privacy(true).as_deref(), Some("test_agent/1.2.3"));
 }
 
 #[test]

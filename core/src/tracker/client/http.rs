@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use ::url::Url;
 use bytes::Bytes;
 
-use super::{Answer, Answered, Ask, Client, ExchangeId, Net, State};
+use super::{Answer, Answered, Ask, Client, ExchangeId, GENERIC_USER_AGENT, Net, State};
 use crate::http::gzip::Encoding;
 use crate::http::url::{
     REDIRECTS_MAX, RedirectError, Scope, is_redirect, query_pairs, redirect, target,
@@ -50,7 +50,8 @@ impl<T: Copy> Client<T> {
             Ask::Scrape(info_hash) => scrape_target(&own, info_hash),
         };
         let mut bytes = Vec::with_capacity(512);
-        write::get(&mut bytes, &exchange.url, &asked, &self.user_agent);
+        let user_agent = if exchange.anonymous { GENERIC_USER_AGENT } else { &self.user_agent };
+        write::get(&mut bytes, &exchange.url, &asked, user_agent);
         let parser = ResponseParser::new(Limits::TRACKER);
         let encoding = Encoding::Identity;
         let answer = Answer { parser, status: 0, encoding, body: Vec::new() };

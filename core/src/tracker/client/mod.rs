@@ -62,6 +62,9 @@ pub const UDP_RETRIES_MAX: u32 = 8;
 /// Datagrams that wait to be sent; more are dropped, and asked again like lost ones.
 pub const DATAGRAMS_MAX: usize = 256;
 
+/// What trackers are told that we are if they are not to know: a program that many people have.
+pub const GENERIC_USER_AGENT: &str = "curl/7.88.1";
+
 /// Bytes of a tracker's stream that may be read at a time.
 pub const RECV_CREDIT: usize = 64 * 1024;
 
@@ -135,12 +138,14 @@ pub struct Options {
     pub urgent: bool,
     /// Only over addresses of this family; none: of any.
     pub family: Option<Family>,
+    /// An HTTP tracker is told [`GENERIC_USER_AGENT`] and not what we are.
+    pub anonymous: bool,
 }
 
 impl Options {
     /// For `stopped` when everything ends: two seconds, at once.
     pub const SHUTDOWN: Self =
-        Self { limit: Some(Duration::from_secs(2)), urgent: true, family: None };
+        Self { limit: Some(Duration::from_secs(2)), urgent: true, family: None, anonymous: false };
 }
 
 /// What a call came to, for the owner.
@@ -208,6 +213,7 @@ struct Exchange<T> {
     url: Box<Url>,
     ask: Ask,
     family: Option<Family>,
+    anonymous: bool,
     limit: Option<Instant>,
     timer: crate::ids::TimerId,
     addresses: Vec<SocketAddr>,
@@ -388,6 +394,7 @@ impl<T: Copy> Client<T> {
             url: Box::new(url),
             ask,
             family: options.family,
+            anonymous: options.anonymous,
             limit,
             timer,
             addresses: Vec::new(),
