@@ -46,7 +46,7 @@ pub use self::tracker::{tracker_http, tracker_udp};
 pub use self::tracker_client::tracker_client;
 pub use self::tracker_datagrams::tracker_datagrams;
 pub use self::tracker_server::tracker_server;
-pub use self::wire::{extension_handshake, handshake, peer_stream};
+pub use self::wire::{extension_handshake, handshake, metadata_message, peer_stream};
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,7 @@ pub const TARGETS: &[Target] = targets![
     http_request,
     http_response,
     magnet,
+    metadata_message,
     metainfo,
     mse,
     peer_stream,

@@ -22,7 +22,8 @@ use teem_core::time::Instant;
 use teem_core::torrent::picker::BlockId;
 use teem_core::torrent::resume::Resume;
 use teem_core::wire::{
-    BlockRequest, Extension, ExtensionHandshake, ExtensionIds, Handshake, Message, Reserved,
+    BlockRequest, Extension, ExtensionHandshake, ExtensionIds, Handshake, Message, MetadataMessage,
+    Reserved,
 };
 
 use crate::{TARGETS, Target};
@@ -260,6 +261,15 @@ fn wire(add: Add<'_>) {
         "odd",
         b"d1:mi3e1:pi99999e4:reqqi-1e1:v3:\xff\xfe\x016:yourip3:abce".into(),
     );
+    add("metadata_message", "request", MetadataMessage::Request(3).to_payload().into());
+    add("metadata_message", "reject", MetadataMessage::Reject(u32::MAX).to_payload().into());
+    for (name, piece, total_len) in [("data", 1, Some(20_000)), ("beyond", 2, Some(20_000))] {
+        let data = Bytes::from_static(&[7; 100]);
+        let message = MetadataMessage::Data { piece, total_len, data };
+        add("metadata_message", name, message.to_payload().into());
+    }
+    add("metadata_message", "unknown", b"d8:msg_typei9e5:piecei0ee".to_vec());
+    add("metadata_message", "without-a-piece", b"d8:msg_typei0ee".to_vec());
 }
 
 fn encryption(add: Add<'_>) {
@@ -411,6 +421,24 @@ fn scripts(add: Add<'_>) {
         serve.extend([2, 0, 8, piece, 0, 99, 2, 0, 9, piece, 1, 99, 19, 15, 0, 0xff, 0xff, 1]);
     }
     add("session_peer", "seed", serve.clone());
+    // It asks for metadata, rightly and not, refuses some and sends some.
+    let mut metadata = serve.clone();
+    let mut extended = |id: u8, payload: &[u8]| {
+        metadata.extend([2, 0, 17, 0, 0, id, payload.len() as u8]);
+        metadata.extend_from_slice(payload);
+        metadata.extend([15, 0, 0xff, 0xff, 1]);
+    };
+    let own = Extension::Metadata.local_id();
+    extended(own, &MetadataMessage::Request(0).to_payload());
+    extended(0, b"d1:md11:ut_metadatai3ee13:metadata_sizei99ee");
+    for piece in [0, 1, 0, 0, 0, 0] {
+        extended(own, &MetadataMessage::Request(piece).to_payload());
+    }
+    extended(own, &MetadataMessage::Reject(0).to_payload());
+    let data =
+        MetadataMessage::Data { piece: 0, total_len: Some(9), data: Bytes::from_static(b"x") };
+    extended(own, &data.to_payload());
+    add("session_peer", "gives-metadata", metadata);
     serve.extend([2, 0, 12, 1, 0, 99, 17, 4, 5, 5, 7, 200, 16, 0, 1, 18, 0, 17, 206, 0]);
     add("session_peer", "seed-removed", serve);
     let dial = [0, 19, 19, 17, 7, 8, 8, 8, 16, 0, 0, 15, 0, 1, 0, 1, 16, 0, 1, 8, 8, 8];

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use teem_core::bencode::Tape;
 use teem_core::wire::{
     Decoder, ExtensionHandshake, HANDSHAKE_LEN, Handshake, HandshakeParser, Limits, Message,
-    PARTS_MAX, WireError,
+    MetadataMessage, PARTS_MAX, WireError, metadata_pieces, metadata_range,
 };
 
 use crate::script::Script;
@@ -121,4 +121,20 @@ pub fn extension_handshake(bytes: &[u8]) {
     let mut out = Vec::new();
     handshake.encode(&mut out);
     assert_eq!(ExtensionHandshake::parse(&out, &mut tape), Ok(handshake));
+}
+
+/// Messages about metadata: what is taken is written, and read back the same.
+pub fn metadata_message(bytes: &[u8]) {
+    let mut tape = Tape::new();
+    let payload = Bytes::copy_from_slice(bytes);
+    let Ok(Some(message)) = MetadataMessage::parse(&payload, &mut tape) else { return };
+    let again = message.to_payload();
+    assert_eq!(MetadataMessage::parse(&again, &mut tape), Ok(Some(message.clone())));
+    if let MetadataMessage::Data { piece, total_len: Some(len), .. } = message
+        && let Ok(len) = u32::try_from(len)
+    {
+        let range = metadata_range(len, piece);
+        assert_eq!(range.is_some(), piece < metadata_pieces(len));
+        assert!(range.is_none_or(|range| !range.is_empty() && range.end <= len));
+    }
 }

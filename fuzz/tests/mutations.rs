@@ -37,6 +37,7 @@ const DECODERS: &[&str] = &[
     "http_request",
     "http_response",
     "magnet",
+    "metadata_message",
     "metainfo",
     "peer_stream",
     "resume",
