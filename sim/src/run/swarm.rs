@@ -22,7 +22,7 @@ use super::check::{Checks, Failure};
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
 use super::{Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
-use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
+use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -108,6 +108,9 @@ impl Run {
         let content_id = net.library_mut().add(&key, content.clone());
         for curve in std::mem::take(&mut plan.curves) {
             net.topology_mut().add_curve(curve);
+        }
+        for line in &plan.lines {
+            net.topology_mut().add_line(*line);
         }
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
@@ -231,10 +234,7 @@ impl Run {
         let summary = Summary {
             scenario: self.plan.scenario.clone(),
             seed: self.plan.seed,
-            fidelity: match self.plan.fidelity {
-                Fidelity::Message => "message",
-                Fidelity::Flow => "flow",
-            },
+            fidelity: self.plan.fidelity.name(),
             digest: format!("{:016x}", self.net.digest()),
             hosts: self.plan.hosts.len(),
             honest,
