@@ -550,15 +550,20 @@ impl<M: Machine> Net<M> {
         }
     }
 
-    /// A [`step`](Self::step), unless nothing happens until `end`: then time moves there, and this
-    /// returns false.
+    /// [`step`](Self::step)s until something happens to a host, unless nothing does until `end`: then
+    /// time moves there, and this returns false.
     pub fn step_within(&mut self, end: Nanos) -> Result<bool, Stuck> {
         self.settle()?;
-        if self.agenda.next().is_none_or(|next| next > end) {
-            self.advance(end);
-            return Ok(false);
+        loop {
+            if self.agenda.next().is_none_or(|next| next > end) {
+                self.advance(end);
+                return Ok(false);
+            }
+            self.step()?;
+            if !self.recent.is_empty() {
+                return Ok(true);
+            }
         }
-        self.step()
     }
 
     /// When something may happen next, machines' wishes of this moment aside; none: never.

@@ -21,7 +21,7 @@ use super::agenda::{ConnectionId, Side, What};
 use super::link::{Access, Topology};
 use super::pipe::{Mark, Pipe};
 use super::{HostId, Net};
-use crate::packet::line::{Fate, Line, Weather};
+use crate::packet::line::{Fate, Weather};
 use crate::packet::queue::{Link, Offered};
 use crate::packet::tcp::{Ack, Config, MSS, Receiver, Segment, Sender, Snapshot};
 use crate::packet::{TCP_HEADERS, UDP_HEADERS};
@@ -52,7 +52,26 @@ pub(super) struct Wires {
 #[derive(Debug)]
 struct Wire {
     links: [Link; 2],
-    weather: [Weather; 2],
+    /// None where packets meet nothing but loss and delay.
+    weather: Option<Box<[Weather; 2]>>,
+    mtu: u16,
+    is_black_hole: bool,
+    noise: Noise,
+}
+
+/// Small numbers for [`NOISE`], which nothing else depends on: the generator of Steele, Lea and
+/// Flood (2014), known as `SplitMix64`.
+#[derive(Debug)]
+struct Noise(u64);
+
+impl Noise {
+    fn draw(&mut self) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Duration::from_nanos(((word >> 32) * NOISE.as_nanos() as u64) >> 32)
+    }
 }
 
 /// Both ends of a connection.
@@ -130,7 +149,10 @@ impl Wires {
                 Link::new(access.up_bytes_per_s, line.up),
                 Link::new(access.down_bytes_per_s, line.down),
             ],
-            weather: [weather(0), weather(1)],
+            weather: (!line.is_fair()).then(|| Box::new([weather(0), weather(1)])),
+            mtu: line.mtu,
+            is_black_hole: line.black_hole,
+            noise: Noise(seed.stream("noise", host).next_u64()),
         });
     }
 
@@ -227,12 +249,12 @@ impl<M: Machine> Net<M> {
             self.lose_packet(&packet);
             return;
         }
-        let lines = [from, to].map(|host| *self.topology.line_of(host));
-        let mtu = lines[UP].mtu.min(lines[DOWN].mtu);
+        let [one, other] = [&self.wires.hosts[from], &self.wires.hosts[to]];
+        let mtu = one.mtu.min(other.mtu);
         if packet.bytes > u32::from(mtu) {
             self.counters.packets_too_big += 1;
-            let is_told = !lines.iter().any(|line| line.mtu == mtu && line.black_hole);
-            if is_told {
+            let vanishes = [one, other].iter().any(|it| it.mtu == mtu && it.is_black_hole);
+            if !vanishes {
                 self.refuse_size(&packet, mtu);
             }
             self.lose_packet(&packet);
@@ -329,11 +351,9 @@ impl<M: Machine> Net<M> {
         let [from, to] = [packet.from, packet.to].map(|host| host as HostId);
         let stream = packet.load.id();
         let fates = [(from, UP), (to, DOWN)].map(|(host, way)| {
-            let line = *self.topology.line_of(host);
-            if line == Line::CLEAR {
-                return Fate::default();
-            }
-            self.wires.hosts[host].weather[way].next(&line)
+            let line = self.topology.line_of(host);
+            let weather = self.wires.hosts[host].weather.as_mut();
+            weather.map_or_else(Fate::default, |weather| weather[way].next(line))
         });
         let is_damaged = stream.is_some() && fates.iter().any(|fate| fate.flipped.is_some());
         let is_lost = fates.iter().any(|fate| fate.is_lost);
@@ -345,7 +365,7 @@ impl<M: Machine> Net<M> {
         }
         let mut arrives = at + self.topology.delay(from, to);
         if let Some((id, side)) = stream {
-            arrives += self.wires.hosts[from].weather[UP].noise(NOISE);
+            arrives += self.wires.hosts[from].noise.draw();
             if let Some(end) = self.wires.end(id, side) {
                 // A delay that varies does not by itself change the order of a stream.
                 arrives = arrives.max(end.last_between);
@@ -642,44 +662,26 @@ impl Packet {
 }
 
 impl Pipe {
-    /// So many positions of what waits have arrived in order.
-    fn take(&mut self, mut positions: u64) {
-        while positions > 0
-            && let Some(first) = self.waiting.front_mut()
-        {
-            if first.mark == Mark::Finish {
-                self.waiting.pop_front();
+    /// So many positions more of what waits have arrived in order. What a machine handed over
+    /// together is handed in together, as from a system that gathers what comes.
+    fn take(&mut self, positions: u64) {
+        self.in_order += positions;
+        while let Some(first) = self.waiting.front() {
+            let is_end = first.mark == Mark::Finish;
+            let takes = if is_end { 1 } else { u64::from(first.len) };
+            if takes > self.in_order {
+                break;
+            }
+            self.in_order -= takes;
+            let parcel = self.waiting.pop_front();
+            if is_end {
                 self.finished = true;
-                positions -= 1;
                 continue;
             }
-            let len = u64::from(first.len);
-            if len <= positions {
-                let parcel = self.waiting.pop_front();
-                self.inbox.extend(parcel.into_iter().flat_map(|parcel| parcel.parts));
-                self.count_in(len);
-                positions -= len;
-                continue;
-            }
-            let count = positions;
-            first.len -= count as u32;
-            while positions > 0 {
-                let part = &mut first.parts[0];
-                if part.len() as u64 <= positions {
-                    positions -= part.len() as u64;
-                    self.inbox.push_back(first.parts.remove(0));
-                } else {
-                    self.inbox.push_back(part.split_to(positions as usize));
-                    positions = 0;
-                }
-            }
-            self.count_in(count);
+            self.inbox.extend(parcel.into_iter().flat_map(|parcel| parcel.parts));
+            self.waiting_bytes -= takes as usize;
+            self.inbox_bytes += takes as usize;
         }
-    }
-
-    const fn count_in(&mut self, bytes: u64) {
-        self.waiting_bytes -= bytes as usize;
-        self.inbox_bytes += bytes as usize;
     }
 
     /// Takes back the last bytes that wait. Returns how many that were.

@@ -453,10 +453,7 @@ impl<M: Machine> Net<M> {
         self.counters.cut += u64::from(cut);
         let pipe = &mut self.pipes[number];
         if self.fidelity == Fidelity::Packet {
-            let mut parcel = Parcel::mark(Mark::Nothing);
-            parcel.parts.extend(lent.drain(..));
-            parcel.len = count as u32;
-            pipe.waiting.push_back(parcel);
+            parcels(lent.drain(..), SMALL as u32, |parcel| pipe.waiting.push_back(parcel));
             pipe.waiting_bytes += count;
             self.push_segments(id, side, count);
             return;

@@ -47,6 +47,14 @@ impl Line {
         corrupt_ppm: 0,
     };
 
+    /// Whether packets meet nothing but queues.
+    pub const fn is_fair(&self) -> bool {
+        self.bursts.is_none()
+            && self.duplicate_ppm == 0
+            && self.reorder_ppm == 0
+            && self.corrupt_ppm == 0
+    }
+
     /// The share of packets that are lost in bursts, in millionths.
     pub fn burst_loss_ppm(&self) -> u32 {
         self.bursts.map_or(0, Bursts::loss_ppm)
@@ -105,12 +113,6 @@ impl Weather {
 
     fn happens(&mut self, ppm: u32) -> bool {
         ppm > 0 && self.rng.below(1_000_000) < ppm
-    }
-
-    /// A draw from nothing to `most`.
-    pub fn noise(&mut self, most: Duration) -> Duration {
-        let most = u32::try_from(most.as_nanos()).unwrap_or(u32::MAX);
-        Duration::from_nanos(self.rng.below(most).into())
     }
 
     /// What befalls the next packet. What is lost is not drawn for anything else.

@@ -27,7 +27,6 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use smallvec::SmallVec;
 use teem_core::time::Duration;
 
 pub use control::Algorithm;
@@ -104,7 +103,7 @@ pub struct Ack {
     /// Everything before this.
     pub upto: u64,
     /// And these, the newest first: from, to.
-    pub sacked: SmallVec<[(u64, u64); 3]>,
+    pub sacked: Box<[(u64, u64)]>,
     /// Bytes that it has room for, from [`upto`](Self::upto) on.
     pub window: u32,
     /// When what made it say so was sent (RFC 7323).

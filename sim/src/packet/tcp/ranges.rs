@@ -50,8 +50,11 @@ impl Ranges {
     }
 
     /// The first ranges to tell of: `latest`, if it is still one, then from the top.
-    pub(super) fn newest(&self, latest: (u64, u64)) -> SmallVec<[(u64, u64); 3]> {
-        let mut told = SmallVec::new();
+    pub(super) fn newest(&self, latest: (u64, u64)) -> Box<[(u64, u64)]> {
+        if self.0.is_empty() {
+            return Box::default();
+        }
+        let mut told = SmallVec::<[_; 3]>::new();
         if self.0.binary_search(&latest).is_ok() {
             told.push(latest);
         }
@@ -63,7 +66,7 @@ impl Ranges {
                 told.push(*range);
             }
         }
-        told
+        told.as_slice().into()
     }
 }
 

@@ -160,10 +160,10 @@ mod tests {
         }
         let ack = receiver.ack();
         assert_eq!(ack.upto, 0);
-        assert_eq!(ack.sacked.as_slice(), [(4_000, 5_000), (6_000, 7_000), (2_000, 3_000)]);
+        assert_eq!(*ack.sacked, [(4_000, 5_000), (6_000, 7_000), (2_000, 3_000)]);
         // Filled in between: one range; filled from the front: all of it in order.
         receiver.on_segment(now, &segment(3_000, 1_000));
-        assert_eq!(receiver.ack().sacked.as_slice(), [(2_000, 5_000), (6_000, 7_000)]);
+        assert_eq!(*receiver.ack().sacked, [(2_000, 5_000), (6_000, 7_000)]);
         let reply = receiver.on_segment(now, &segment(0, 2_000));
         assert_eq!(reply, Reply { in_order: 5_000, acks_now: true });
         assert_eq!(receiver.ack().upto, 5_000);
