@@ -11,6 +11,7 @@
 //! advance: the run fails and names it.
 
 mod agenda;
+mod captures;
 mod clock;
 mod datagrams;
 mod digest;
@@ -170,6 +171,7 @@ pub struct Net<M> {
     recent: Vec<HostId>,
     counters: Counters,
     log: Option<Vec<Logged>>,
+    captures: Option<Box<captures::Captures>>,
     lent: Vec<Bytes>,
     buf: Vec<u8>,
 }
@@ -261,6 +263,7 @@ impl<M: Machine> Net<M> {
             recent: Vec::new(),
             counters: Counters::default(),
             log: None,
+            captures: None,
             lent: Vec::new(),
             buf: Vec::new(),
         }
