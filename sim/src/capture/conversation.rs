@@ -176,6 +176,13 @@ impl Conversation {
         self.arrived
     }
 
+    /// The near host's end arrives at the far one, if nothing else of it is on its way. Returns what
+    /// the far host acknowledges then.
+    pub(crate) fn end_arrives(&mut self) -> Option<u32> {
+        let lacks = self.near_next.wrapping_sub(self.arrived);
+        (self.near_finished && lacks == 1).then(|| self.arrives(1))
+    }
+
     /// The near host hears that everything before this number has arrived, if it is news.
     pub(crate) fn acknowledge(&mut self, before: u32, out: &mut Sink<'_>) {
         let news = before.wrapping_sub(self.acknowledged).cast_signed();
@@ -283,8 +290,12 @@ mod tests {
     }
 
     /// A place for what is said.
-    fn to(lines: &mut Vec<Line>) -> impl FnMut(Direction, &Segment, &[u8]) {
-        |direction, segment, payload| lines.push(line(direction, segment, payload))
+    macro_rules! to {
+        ($lines:ident) => {
+            &mut |direction: Direction, segment: &Segment, payload: &[u8]| {
+                $lines.push(line(direction, segment, payload));
+            }
+        };
     }
 
     fn line(direction: Direction, segment: &Segment, payload: &[u8]) -> Line {
@@ -308,7 +319,7 @@ mod tests {
     /// The near host called and was answered.
     fn open() -> (Conversation, Vec<Line>) {
         let (mut it, mut lines) = (new(), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Near, out);
         it.answer(Who::Far, out);
         (it, lines)
@@ -319,7 +330,7 @@ mod tests {
         let wanted = [('>', "S", 0, 0, 0), ('<', "SA", 0, 1, 0), ('>', "A", 1, 1, 0)];
         assert_eq!(open().1, wanted);
         let (mut it, mut lines) = (new(), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Far, out);
         it.answer(Who::Near, out);
         let arrived = it.arrives(1);
@@ -332,7 +343,7 @@ mod tests {
     #[test]
     fn who_called_and_says_something_has_heard_the_answer() {
         let (mut it, mut lines) = (new(), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Far, out);
         it.answer(Who::Near, out);
         let arrived = it.arrives(1);
@@ -345,7 +356,7 @@ mod tests {
     #[test]
     fn bytes_are_cut_into_segments_and_acknowledged() {
         let (mut it, mut lines) = open();
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.send(Who::Near, &[0; 2 * 1_448 + 1], true, out);
         let first = it.arrives(2_000);
         it.acknowledge(first, out);
@@ -368,7 +379,7 @@ mod tests {
     #[test]
     fn segments_are_shorter_over_ipv6() {
         let (mut it, mut lines) = (between("[fd00::1]:1", "[fd00::2]:2"), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Near, out);
         it.answer(Who::Far, out);
         it.send(Who::Near, &[0; 1_500], true, out);
@@ -378,7 +389,7 @@ mod tests {
     #[test]
     fn both_ends_finish_and_each_is_heard() {
         let (mut it, mut lines) = open();
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         assert!(it.finish(Who::Near, true, out));
         assert!(!it.finish(Who::Near, true, out));
         let arrived = it.arrives(1);
@@ -397,9 +408,23 @@ mod tests {
     }
 
     #[test]
+    fn an_end_arrives_after_all_else() {
+        let (mut it, mut lines) = open();
+        let out = to!(lines);
+        assert_eq!(it.end_arrives(), None, "it has not finished");
+        it.send(Who::Near, b"12", true, out);
+        it.finish(Who::Near, true, out);
+        assert_eq!(it.end_arrives(), None, "something is on its way");
+        it.arrives(2);
+        let before = it.end_arrives().expect("the last");
+        assert_eq!(before.wrapping_sub(FIRST[0]), 4);
+        assert_eq!(it.end_arrives(), None, "it has arrived");
+    }
+
+    #[test]
     fn a_call_that_is_taken_back_is_reset_when_it_is_answered() {
         let (mut it, mut lines) = (new(), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Near, out);
         assert!(!it.finish(Who::Near, true, out), "there is no connection to end");
         it.answer(Who::Far, out);
@@ -409,7 +434,7 @@ mod tests {
     #[test]
     fn a_refusal_is_a_reset_that_acknowledges_the_call() {
         let (mut it, mut lines) = (new(), Vec::new());
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.call(Who::Near, out);
         it.refuse(Who::Far, out);
         // Its number is zero, and not relative to anything.
@@ -419,7 +444,7 @@ mod tests {
     #[test]
     fn after_a_reset_only_what_was_on_its_way_comes() {
         let (mut it, mut lines) = open();
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.send(Who::Near, b"12", true, out);
         it.reset(Who::Near, out);
         let arrived = it.arrives(2);
@@ -435,7 +460,7 @@ mod tests {
         ];
         assert_eq!(lines[3..], wanted);
         let (mut it, mut lines) = open();
-        let out = &mut to(&mut lines);
+        let out = to!(lines);
         it.reset(Who::Far, out);
         it.send(Who::Far, b"no", true, out);
         it.send(Who::Near, b"no", true, out);

@@ -17,7 +17,7 @@
 
 mod conversation;
 mod packet;
-mod pcapng;
+pub(crate) mod pcapng;
 
 use std::collections::BTreeMap;
 use std::fmt;

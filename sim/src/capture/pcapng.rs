@@ -134,14 +134,14 @@ fn pad(buf: &mut Vec<u8>, start: usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// A block that was read back.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub(in crate::capture) enum Block {
+    pub(crate) enum Block {
         Section { options: Options },
         Interface { link_type: u16, options: Options },
         Packet { interface: u32, nanos: u64, bytes: Vec<u8>, options: Options },
@@ -150,7 +150,7 @@ pub(super) mod tests {
     type Options = Vec<(u16, Vec<u8>)>;
 
     /// Reads everything, and panics at the first thing that is not as it must be.
-    pub(in crate::capture) fn read(mut bytes: &[u8]) -> Vec<Block> {
+    pub(crate) fn read(mut bytes: &[u8]) -> Vec<Block> {
         let mut blocks = Vec::new();
         while !bytes.is_empty() {
             let kind = word(take(&mut bytes, 4));
