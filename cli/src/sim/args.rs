@@ -1,5 +1,6 @@
 //! What can be asked of the simulator.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -178,8 +179,9 @@ pub(crate) struct Capture {
 pub(crate) struct Hosts(Vec<Range<usize>>);
 
 impl Hosts {
-    /// Their numbers; or, if a run has only so many hosts, one that is none of it.
-    pub(crate) fn of(&self, hosts: usize) -> Result<Vec<usize>, usize> {
+    /// Their numbers, each once and in order; or, if a run has only so many hosts, one that is none
+    /// of it.
+    pub(crate) fn of(&self, hosts: usize) -> Result<BTreeSet<usize>, usize> {
         match self.0.iter().map(|range| range.end - 1).max() {
             Some(last) if last >= hosts => Err(last),
             _ => Ok(self.0.iter().cloned().flatten().collect()),
@@ -192,14 +194,12 @@ impl FromStr for Hosts {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let range = |part: &str| {
-            let (from, to) = match part.split_once("..") {
-                Some((from, to)) => (from.trim().parse().ok()?, to.trim().parse().ok()?),
-                None => {
-                    let host = part.trim().parse::<usize>().ok()?;
-                    (host, host.checked_add(1)?)
-                }
-            };
-            (from < to).then_some(from..to)
+            if let Some((from, to)) = part.split_once("..") {
+                let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+                return (from < to).then_some(from..to);
+            }
+            let host = part.trim().parse::<usize>().ok()?;
+            Some(host..host.checked_add(1)?)
         };
         let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
         ranges.map(Self).ok_or_else(|| {
@@ -358,8 +358,8 @@ mod tests {
     #[test]
     fn hosts_are_read_as_numbers_and_ranges() {
         let hosts = |text: &str| text.parse::<Hosts>();
-        assert_eq!(hosts("0,3..5").expect("sound").of(5), Ok(vec![0, 3, 4]));
-        assert_eq!(hosts("2, 1 .. 2").expect("sound").of(3), Ok(vec![2, 1]));
+        assert_eq!(hosts("0,3..5").expect("sound").of(5), Ok([0, 3, 4].into()));
+        assert_eq!(hosts("2, 1 .. 3").expect("sound").of(3), Ok([1, 2].into()));
         assert_eq!(hosts("0,3..5").expect("sound").of(4), Err(4));
         assert_eq!(hosts("0..18446744073709551615").expect("sound").of(4), Err(usize::MAX - 1));
         for text in ["", ",", "1,", "a", "3..3", "5..3", "1..", "..", "-1", "18446744073709551615"]

@@ -17,7 +17,7 @@ use crate::{Outcome, report, size};
 #[derive(Debug)]
 pub(super) struct CaptureOut {
     path: PathBuf,
-    hosts: Vec<usize>,
+    hosts: usize,
 }
 
 impl CaptureOut {
@@ -37,17 +37,18 @@ impl CaptureOut {
             Failure::Input(format!("--capture-hosts: {host}: there are hosts 0 to {last}"))
         })?;
         let file = File::create(path).map_err(|error| Failure::file(path, &error))?;
-        let capturing = Capturing { hosts: hosts.clone(), to: Box::new(file) };
-        Ok(Some((Self { path: path.clone(), hosts }, capturing)))
+        let this = Self { path: path.clone(), hosts: hosts.len() };
+        let hosts = hosts.into_iter().collect();
+        Ok(Some((this, Capturing { hosts, to: Box::new(file) })))
     }
 
     /// Tells what is in the file, or why not all is; nothing was measured if the run panicked.
     pub(super) fn tell(&self, captured: Option<io::Result<Captured>>) -> Outcome {
         let path: &Path = &self.path;
         match captured {
-            Some(Ok(Captured { packets, bytes, .. })) => {
+            Some(Ok(Captured { packets, bytes })) => {
                 let (packets, bytes) = (out::count(packets), size::show(bytes));
-                let hosts = match self.hosts.len() {
+                let hosts = match self.hosts {
                     1 => "one host".to_owned(),
                     hosts => format!("{hosts} hosts"),
                 };

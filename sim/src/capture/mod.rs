@@ -319,7 +319,7 @@ mod tests {
         capture.add_host(7, ip(9), "the same once more");
         capture.datagram(Nanos(5), 3, Direction::In, way(), b"hello");
         capture.datagram(Nanos(6), 4, Direction::In, way(), b"of nobody");
-        capture.datagram(Nanos(6), 3, Direction::In, way(), &[0; 65_508]);
+        capture.datagram(Nanos(6), 3, Direction::In, way(), &vec![0; 65_508]);
         let captured = capture.finish().expect("there is room");
         let bytes = shared.bytes();
         assert_eq!(captured, Captured { packets: 1, bytes: bytes.len() as u64 });

@@ -117,7 +117,7 @@ fn block(buf: &mut Vec<u8>, kind: u32, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn text(buf: &mut Vec<u8>, code: u16, value: &str) {
-    option(buf, code, value[..value.floor_char_boundary(OPTION_MAX)].as_bytes());
+    option(buf, code, &value.as_bytes()[..value.floor_char_boundary(OPTION_MAX)]);
 }
 
 fn option(buf: &mut Vec<u8>, code: u16, value: &[u8]) {
