@@ -281,6 +281,11 @@ fn a_capture_that_cannot_be_is_refused_and_one_that_fails_leaves_the_run_as_it_i
             vec!["--capture", &file, "--capture-hosts", "0", "--seeds", "0..2"],
             "a capture is of one seed",
         ),
+        (
+            "run",
+            vec!["--capture", &file, "--capture-hosts", "0", "--fidelity", "packet"],
+            "not captured in packet fidelity",
+        ),
         ("run", vec!["--capture", "/nowhere/it", "--capture-hosts", "0"], "/nowhere/it"),
         (
             "replay",

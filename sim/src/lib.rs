@@ -23,6 +23,7 @@ pub mod content;
 mod fixed;
 pub mod flow;
 pub mod net;
+pub mod packet;
 pub mod run;
 pub mod scenario;
 pub mod storage;

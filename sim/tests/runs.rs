@@ -49,6 +49,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         between: Duration::from_millis(5),
         distances: Vec::new(),
         curves: Vec::new(),
+        lines: Vec::new(),
         content_len: 4 << 20,
         piece_len: 64 << 10,
         format: Format::V1,

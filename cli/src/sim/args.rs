@@ -119,6 +119,8 @@ pub(crate) enum Fidelity {
     Message,
     /// Streams share the links of their hosts, max-min fairly.
     Flow,
+    /// Every packet crosses links and queues, and streams are TCP.
+    Packet,
 }
 
 impl From<Fidelity> for scenario::Fidelity {
@@ -126,6 +128,7 @@ impl From<Fidelity> for scenario::Fidelity {
         match fidelity {
             Fidelity::Message => Self::Message,
             Fidelity::Flow => Self::Flow,
+            Fidelity::Packet => Self::Packet,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use teem_io::clock::Clock;
 use teem_sim::capture::Captured;
 use teem_sim::run::{Capturing, Observer, Summary};
-use teem_sim::scenario::Scenario;
+use teem_sim::scenario::{self, Scenario};
 
 use super::args::How;
 use crate::failure::Failure;
@@ -107,11 +107,9 @@ fn again(name: &str, seed: u64, how: How) -> String {
     } else {
         format!("'{}'", name.replace('\'', "'\\''"))
     };
-    let fidelity = match how.fidelity {
-        None => "",
-        Some(super::args::Fidelity::Message) => " --fidelity message",
-        Some(super::args::Fidelity::Flow) => " --fidelity flow",
-    };
+    let fidelity = how.fidelity.map_or_else(String::new, |fidelity| {
+        format!(" --fidelity {}", scenario::Fidelity::from(fidelity).name())
+    });
     let swarm = if how.swarm { " --swarm" } else { "" };
     format!("teem sim run {name} --seed {seed}{fidelity}{swarm}")
 }

@@ -14,7 +14,7 @@ use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side};
 use super::pipe::{Connection, Mark, Parcel};
-use super::{HostId, Net};
+use super::{Fidelity, HostId, Net};
 use crate::capture::{Capture, Captured, Conversation, Direction, Segment, Sink, Who};
 use crate::time::Nanos;
 
@@ -25,6 +25,8 @@ const SWEEP_AT: usize = 64;
 #[derive(Debug)]
 pub(super) struct Captures {
     capture: Capture,
+    /// Streams have segments of their own, and none are made up.
+    has_segments: bool,
     streams: BTreeMap<ConnectionId, Stream>,
     /// What a host of the capture hears by and by, in the order of time: no more than is on its
     /// way.
@@ -73,9 +75,10 @@ impl Ear {
 }
 
 impl Captures {
-    fn new(capture: Capture) -> Self {
+    fn new(capture: Capture, has_segments: bool) -> Self {
         Self {
             capture,
+            has_segments,
             streams: BTreeMap::new(),
             later: BTreeMap::new(),
             scheduled: 0,
@@ -130,6 +133,10 @@ impl Captures {
 
     fn begin(&mut self, now: Nanos, id: ConnectionId, near: Side, connection: &Connection) -> bool {
         let Some(dial) = &connection.dial else { return false };
+        // TCP that is followed says itself what it sends.
+        if self.has_segments {
+            return false;
+        }
         let host = connection.ends[usize::from(near)].host as HostId;
         if self.streams.contains_key(&id) || !self.capture.has(host) {
             return false;
@@ -239,10 +246,11 @@ impl<M: Machine> Net<M> {
     /// From now on, shows what the hosts of this capture send and receive, in place of a capture
     /// that there was. Connections that exist already are not shown.
     ///
-    /// Streams have no segments: those are made up from what was sent and when it arrived, see
-    /// [`crate::capture`].
+    /// In `message` and `flow` fidelity streams have no segments: those are made up from what was
+    /// sent and when it arrived, see [`crate::capture`]. In `packet` fidelity only datagrams are
+    /// shown.
     pub fn capture(&mut self, capture: Capture) {
-        self.captures = Some(Box::new(Captures::new(capture)));
+        self.captures = Some(Box::new(Captures::new(capture, self.fidelity == Fidelity::Packet)));
     }
 
     /// Ends the capture, if there is one. The error is the first there was.
@@ -355,7 +363,7 @@ mod tests {
 
     use super::*;
     use crate::capture::pcapng::tests::{Block, read};
-    use crate::net::{Fidelity, NetConfig, WALL};
+    use crate::net::{NetConfig, WALL};
 
     const LATENCY: Duration = Duration::from_millis(10);
     const TOKEN: CommandToken = CommandToken(7);

@@ -63,6 +63,10 @@ impl<M: Machine> Net<M> {
                 self.counters.datagrams_lost += 1;
                 continue;
             };
+            if self.fidelity == Fidelity::Packet {
+                self.launch_datagram(host, other, [from, to], bytes);
+                continue;
+            }
             let cut = self.topology.is_cut(host, other);
             self.counters.cut += u64::from(cut);
             if cut || self.topology.is_lost(host, other) {
@@ -80,15 +84,19 @@ impl<M: Machine> Net<M> {
 
     pub(super) fn on_datagram(&mut self, number: u32) {
         let Some(OnItsWay { from, to, bytes }) = self.datagrams.remove(number) else { return };
+        self.take_datagram(from, to, &bytes);
+    }
+
+    pub(super) fn take_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let there = self.sockets.get(&to).copied();
         let there = there.filter(|(host, _)| !self.hosts[*host].paused);
         let Some((host, socket)) = there else {
             self.counters.datagrams_lost += 1;
             return;
         };
-        self.capture_datagram(host, Direction::In, (from, to), &bytes);
+        self.capture_datagram(host, Direction::In, (from, to), bytes);
         let local = Some(to.ip());
-        let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: &bytes };
+        let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: bytes };
         self.input(host, Input::Datagram(datagram));
     }
 }

@@ -24,7 +24,7 @@ use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role
 use super::{Capturing, Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::capture::{Capture, Captured};
-use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
+use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -110,6 +110,9 @@ impl Run {
         let content_id = net.library_mut().add(&key, content.clone());
         for curve in std::mem::take(&mut plan.curves) {
             net.topology_mut().add_curve(curve);
+        }
+        for line in &plan.lines {
+            net.topology_mut().add_line(*line);
         }
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
@@ -209,7 +212,7 @@ impl Run {
             "scenario {}, seed {}, fidelity {}: TCP segments are made up from streams",
             plan.scenario,
             plan.seed,
-            name_of(plan.fidelity)
+            plan.fidelity.name()
         );
         let mut capture = Capture::new(capturing.to, &comment);
         for host in capturing.hosts {
@@ -262,7 +265,7 @@ impl Run {
         let summary = Summary {
             scenario: self.plan.scenario.clone(),
             seed: self.plan.seed,
-            fidelity: name_of(self.plan.fidelity),
+            fidelity: self.plan.fidelity.name(),
             digest: format!("{:016x}", self.net.digest()),
             hosts: self.plan.hosts.len(),
             honest,
@@ -728,13 +731,6 @@ impl Run {
                 self.checks.fire(Family::Attackers, fired);
             }
         }
-    }
-}
-
-const fn name_of(fidelity: Fidelity) -> &'static str {
-    match fidelity {
-        Fidelity::Message => "message",
-        Fidelity::Flow => "flow",
     }
 }
 
