@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod capture;
 pub mod content;
 mod fixed;
 pub mod flow;

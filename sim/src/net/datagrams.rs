@@ -8,6 +8,7 @@ use teem_core::machine::{Datagram, Input, Machine, TransmitLimit};
 
 use super::agenda::What;
 use super::{Fidelity, HostId, Net};
+use crate::capture::Direction;
 
 /// Datagrams on their way, by the numbers that the agenda knows them by.
 #[derive(Debug, Default)]
@@ -55,6 +56,7 @@ impl<M: Machine> Net<M> {
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
             let to = transmit.to;
+            self.capture_datagram(host, Direction::Out, (from, to), &bytes);
             // A host may be bound to an address besides its own.
             let bound = self.sockets.get(&to).map(|(host, _)| *host);
             let Some(other) = bound.or_else(|| self.by_ip.get(&to.ip()).copied()) else {
@@ -92,6 +94,7 @@ impl<M: Machine> Net<M> {
             self.counters.datagrams_lost += 1;
             return;
         };
+        self.capture_datagram(host, Direction::In, (from, to), bytes);
         let local = Some(to.ip());
         let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: bytes };
         self.input(host, Input::Datagram(datagram));

@@ -11,6 +11,7 @@
 //! advance: the run fails and names it.
 
 mod agenda;
+mod captures;
 mod clock;
 mod datagrams;
 mod digest;
@@ -195,6 +196,7 @@ pub struct Net<M> {
     recent: Vec<HostId>,
     counters: Counters,
     log: Option<Vec<Logged>>,
+    captures: Option<Box<captures::Captures>>,
     lent: Vec<Bytes>,
     buf: Vec<u8>,
 }
@@ -287,6 +289,7 @@ impl<M: Machine> Net<M> {
             recent: Vec::new(),
             counters: Counters::default(),
             log: None,
+            captures: None,
             lent: Vec::new(),
             buf: Vec::new(),
         }

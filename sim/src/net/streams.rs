@@ -9,6 +9,7 @@ use teem_core::machine::{
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
+use super::captures::Ear;
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
 use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, Stuck, WINDOW};
 use crate::flow::progress::Progress;
@@ -63,6 +64,7 @@ impl<M: Machine> Net<M> {
         let connection = Connection { ends, delay: [out, back], dial: Some(Box::new(dial)) };
         let id = self.connections.insert(connection);
         self.hosts[host].streams.insert(connect.stream, (id, 0));
+        self.capture_call(id);
         if self.fidelity == Fidelity::Packet {
             self.wires.connect(id);
             self.call(id);
@@ -128,6 +130,7 @@ impl<M: Machine> Net<M> {
         } else if let Some(dial) = &mut connection.dial {
             dial.answer = Some(Err(StreamError::Refused));
         }
+        self.capture_heard(id);
         if is_packet {
             self.launch_answer(id);
         } else {
@@ -138,6 +141,7 @@ impl<M: Machine> Net<M> {
     }
 
     pub(super) fn on_answer(&mut self, id: ConnectionId) {
+        self.capture_answer(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(dial) = connection.dial.take() else { return };
         let end = &mut connection.ends[0];
@@ -174,6 +178,8 @@ impl<M: Machine> Net<M> {
                     self.enqueue_mark(id, side, Mark::Reset);
                 }
             }
+        } else {
+            self.capture_closed(id, side, how);
         }
         self.forget(id);
     }
@@ -527,6 +533,9 @@ impl<M: Machine> Net<M> {
 
     /// Sends a parcel on its way; it arrives no earlier than those before it.
     fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
+        if let Some(captures) = &mut self.captures {
+            captures.sent(self.now, id, side, &parcel);
+        }
         let number = self.pipe(id, side);
         let pipe = &mut self.pipes[number];
         parcel.at = at.max(pipe.travelling.back().map_or(Nanos::ZERO, |last| last.at));
@@ -543,12 +552,16 @@ impl<M: Machine> Net<M> {
         let silent = end.gone || self.hosts[end.host as HostId].dark;
         let deaf = silent || end.is_dead();
         let now = self.now;
-        let Some(pipe) = self.pipe_mut(id, side) else { return };
+        let number = connection.ends[usize::from(side)].pipe;
+        let Some(pipe) = self.pipes.get_mut(number) else { return };
         let (mut lost, mut reset) = (0, false);
         while let Some(first) = pipe.travelling.front()
             && first.at <= now
             && let Some(parcel) = pipe.travelling.pop_front()
         {
+            if let Some(captures) = &mut self.captures {
+                captures.arrived(now, id, side, &parcel, Ear::new(silent, deaf));
+            }
             reset |= parcel.mark == Mark::Reset;
             if deaf {
                 pipe.unacknowledged -= parcel.len as usize;
