@@ -136,13 +136,11 @@ impl Link {
     fn takes(&self, bytes: u64) -> u64 {
         let Some(rate) = self.rate_bytes_per_s else { return 0 };
         let rate = rate.max(1);
-        match bytes.checked_mul(1_000_000_000) {
-            Some(product) => product.div_ceil(rate),
-            None => {
-                let nanos = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(rate));
-                u64::try_from(nanos).unwrap_or(u64::MAX)
-            }
+        if let Some(product) = bytes.checked_mul(1_000_000_000) {
+            return product.div_ceil(rate);
         }
+        let nanos = (u128::from(bytes) * 1_000_000_000).div_ceil(u128::from(rate));
+        u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 
     /// Another rate from now on. Packets whose time was told keep it, and what comes later waits
@@ -320,41 +318,41 @@ mod tests {
     }
 
     /// Exponentially distributed, in nanoseconds.
-    fn exponential(rng: &mut Rng, mean: f64) -> f64 {
-        -((rng.next_u64() >> 11) as f64 + 0.5).mul_add(2.0_f64.powi(-53), 0.0).ln() * mean
+    fn exponential(rng: &mut Rng, mean_nanos: f64) -> u64 {
+        let even = ((rng.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        Duration::from_secs_f64(-even.ln() * mean_nanos / 1e9).as_nanos() as u64
     }
 
-    /// The mean wait before packets leave, in mean service times, at a load.
-    fn mean_wait(load: f64, is_fixed: bool, packets: usize) -> f64 {
-        let mut rng = Seed::from_number(9).stream("queue", (load * 100.0) as u64);
+    /// The mean wait before packets leave, in mean service times, at a load in per cent.
+    fn mean_wait(load: u32, is_fixed: bool) -> f64 {
+        const PACKETS: u32 = 3_000_000;
+        let mut rng = Seed::from_number(9).stream("queue", load.into());
         // A megabyte a second: a byte takes a microsecond.
         let mut link = Link::new(Some(1_000_000), Queue::bytes(u64::MAX / 1_000_000_000));
-        let (mut now, mut waited) = (0.0, 0.0);
-        for number in 0..packets {
-            now += exponential(&mut rng, 1e6 / load);
-            let bytes =
-                if is_fixed { 1_000 } else { exponential(&mut rng, 1_000.0).round() as u32 };
-            let at = Nanos(now as u64);
-            let Offered::Leaves(left) = link.offer(at, number as u32, bytes) else {
+        let (mut now, mut waited) = (Nanos::ZERO, 0.0);
+        for number in 0..PACKETS {
+            now += Duration::from_nanos(exponential(&mut rng, 1e8 / f64::from(load)));
+            let bytes = if is_fixed { 1_000 } else { exponential(&mut rng, 1_000.0) as u32 };
+            let Offered::Leaves(left) = link.offer(now, number, bytes) else {
                 panic!("there is room for everything");
             };
-            waited += left.since(at).as_nanos() as f64 - f64::from(bytes) * 1_000.0;
+            waited += left.since(now).as_nanos() as f64 - f64::from(bytes) * 1_000.0;
         }
-        waited / 1e6 / packets as f64
+        waited / 1e6 / f64::from(PACKETS)
     }
 
     #[test]
     fn packets_of_one_size_wait_as_long_as_pollaczek_and_khinchine_say() {
-        for (load, expected) in [(0.5, 0.5), (0.8, 2.0), (0.9, 4.5), (0.95, 9.5)] {
-            let found = mean_wait(load, true, 3_000_000);
+        for (load, expected) in [(50, 0.5), (80, 2.0), (90, 4.5), (95, 9.5)] {
+            let found = mean_wait(load, true);
             assert!((found / expected - 1.0).abs() < 0.03, "{load}: {found}");
         }
     }
 
     #[test]
     fn packets_of_exponential_size_wait_twice_as_long() {
-        for (load, expected) in [(0.5, 1.0), (0.8, 4.0), (0.9, 9.0)] {
-            let found = mean_wait(load, false, 3_000_000);
+        for (load, expected) in [(50, 1.0), (80, 4.0), (90, 9.0), (95, 19.0)] {
+            let found = mean_wait(load, false);
             assert!((found / expected - 1.0).abs() < 0.04, "{load}: {found}");
         }
     }

@@ -169,7 +169,7 @@ fn bursts_lose_their_share_and_streams_survive_them() {
     run(&mut net, 1);
     // Two lines: what the first leaves, the second takes its share of.
     let share = f64::from(bursts.loss_ppm()) / 1e6;
-    let expected = sent as f64 * (1.0 - (1.0 - share).powi(2));
+    let expected = f64::from(sent) * (1.0 - (1.0 - share).powi(2));
     let lost = net.counters().datagrams_lost as f64;
     assert!((lost / expected - 1.0).abs() < 0.1, "{lost} of {expected}");
     net.machine_mut(0).dial(0, at(1), 1_000_000);

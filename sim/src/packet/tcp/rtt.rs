@@ -6,7 +6,7 @@ use teem_core::time::Duration;
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(200);
 
 /// The most.
-pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(120);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(2);
 
 /// Before anything was measured.
 const TIMEOUT_FIRST: Duration = Duration::from_secs(1);
