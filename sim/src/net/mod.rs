@@ -4,8 +4,8 @@
 //! [`Machine::poll_timeout`] has come. A host to which nothing happens costs nothing.
 //!
 //! What a byte goes through is the [`Fidelity`]'s; how hosts are attached is [`Access`], and what
-//! lies between them [`Topology`]. Streams keep their order and lose nothing: a loss is a delay.
-//! A receiver that does not read stops the sender ([`WINDOW`]).
+//! lies between them [`Topology`]. Streams keep their order and lose nothing: a loss is a delay, or a
+//! rate, or a segment that is sent again. A receiver that does not read stops the sender ([`WINDOW`]).
 //!
 //! A host that is woken for its timers 1,000 times without time moving has a timer that does not
 //! advance: the run fails and names it.

@@ -404,13 +404,7 @@ impl<M: Machine> Net<M> {
             Load::Call(id) => return self.on_dial(id),
             Load::Answer(id) => self.on_answer(id),
             Load::Segment(id, side, segment, ack) => self.on_segment(id, side, segment, &ack),
-            Load::Reset(id, side) => {
-                let end = self.connections.get(id).map(|it| it.ends[usize::from(1 - side)]);
-                let is_silent = |host: u32| self.hosts[host as HostId].dark;
-                if end.is_some_and(|end| !end.gone && !is_silent(end.host)) {
-                    self.on_reset(id, 1 - side);
-                }
-            }
+            Load::Reset(id, side) => self.on_reset_packet(id, side),
             Load::TooBig(mtu, about) => self.on_too_big(mtu, about),
         }
         Ok(())
@@ -628,6 +622,24 @@ impl<M: Machine> Net<M> {
             self.acknowledge(id, here);
         }
         self.send(id, here);
+    }
+
+    /// This side's system will have nothing to do with what the other sent.
+    fn on_reset_packet(&mut self, id: ConnectionId, side: Side) {
+        let here = 1 - side;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let end = connection.ends[usize::from(here)];
+        if end.gone || self.hosts[end.host as HostId].dark {
+            return;
+        }
+        match &mut connection.dial {
+            // The answer was lost, and whoever gave it is gone since.
+            Some(dial) if here == 0 => {
+                dial.answer = Some(Err(StreamError::Reset));
+                self.on_answer(id);
+            }
+            _ => self.on_reset(id, here),
+        }
     }
 
     /// So many positions of what this side sent are in order at the other.
