@@ -21,6 +21,7 @@ pub mod actors;
 pub mod content;
 mod fixed;
 pub mod flow;
+pub mod nat;
 pub mod net;
 pub mod run;
 pub mod scenario;
