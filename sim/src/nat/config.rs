@@ -239,7 +239,7 @@ impl NatConfig {
         }
         if [self.udp_timeout, self.tcp_transitory, self.tcp_established]
             .iter()
-            .any(|timeout| timeout.is_zero())
+            .any(Duration::is_zero)
         {
             return Err(WrongConfig::Timeout);
         }

@@ -43,13 +43,14 @@ impl Nat {
             return None;
         }
         // RFC 6887, appendix A: the first byte is the version of both.
-        let answer = match bytes.first()? {
-            &pcp::VERSION if servers.pcp => pcp::answer(self, now, from, bytes),
-            &natpmp::VERSION if servers.nat_pmp => natpmp::answer(self, now, from, bytes),
-            _ if servers.pcp => pcp::answer(self, now, from, bytes),
-            _ if servers.nat_pmp => natpmp::answer(self, now, from, bytes),
-            _ => None,
-        }?;
+        let is_old = *bytes.first()? == natpmp::VERSION;
+        let answer = if servers.nat_pmp && (is_old || !servers.pcp) {
+            natpmp::answer(self, now, from, bytes)?
+        } else if servers.pcp {
+            pcp::answer(self, now, from, bytes)?
+        } else {
+            return None;
+        };
         Some((to, answer))
     }
 

@@ -50,6 +50,8 @@ pub(super) enum What {
     Left(ConnectionId, Side),
     /// This side hears that there is room again.
     Room(ConnectionId, Side),
+    /// This side learns that a NAT has forgotten the connection.
+    Broken(ConnectionId, Side),
     /// A datagram arrives, by its number.
     Datagram(u32),
 }
@@ -75,6 +77,7 @@ impl Entry {
             What::Arrive(id, side) => (6 + u64::from(side), id.slot(), id.generation()),
             What::Left(id, side) => (8 + u64::from(side), id.slot(), id.generation()),
             What::Room(id, side) => (10 + u64::from(side), id.slot(), id.generation()),
+            What::Broken(id, side) => (14 + u64::from(side), id.slot(), id.generation()),
         };
         Self { at, order: number << 8 | kind, slot, generation }
     }
@@ -90,6 +93,7 @@ impl Entry {
             4 => What::Answer(id()),
             6 | 7 => What::Arrive(id(), side),
             8 | 9 => What::Left(id(), side),
+            14 | 15 => What::Broken(id(), side),
             _ => What::Room(id(), side),
         }
     }

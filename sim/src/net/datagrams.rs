@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use teem_core::ids::SocketId;
 use teem_core::machine::{Datagram, Input, Machine, TransmitLimit};
+use teem_core::time::Duration;
 
 use super::agenda::What;
+use super::nats::plain;
 use super::{Fidelity, HostId, Net};
 
 /// Datagrams on their way, by the numbers that the agenda knows them by.
@@ -54,10 +56,7 @@ impl<M: Machine> Net<M> {
             self.counters.datagrams += 1;
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
-            let to = transmit.to;
-            // A host may be bound to an address besides its own.
-            let bound = self.sockets.get(&to).map(|(host, _)| *host);
-            let Some(other) = bound.or_else(|| self.by_ip.get(&to.ip()).copied()) else {
+            let Some((other, from, to)) = self.datagram_leaves(from, transmit.to, &bytes) else {
                 self.counters.datagrams_lost += 1;
                 continue;
             };
@@ -76,15 +75,28 @@ impl<M: Machine> Net<M> {
         }
     }
 
+    /// A datagram is to arrive there after that time, whatever lies between.
+    pub(super) fn datagram_comes(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+        after: Duration,
+    ) {
+        let number = self.datagrams.insert(OnItsWay { from, to, bytes });
+        self.agenda.push(self.now + after, What::Datagram(number));
+    }
+
     pub(super) fn on_datagram(&mut self, number: u32) {
         let Some(OnItsWay { from, to, bytes }) = self.datagrams.remove(number) else { return };
-        let there = self.sockets.get(&to).copied();
-        let there = there.filter(|(host, _)| !self.hosts[*host].paused);
-        let Some((host, socket)) = there else {
+        let to = self.datagram_enters(from, to);
+        let there = to.and_then(|to| Some((to, *self.sockets.get(&to)?)));
+        let there = there.filter(|(_, (host, _))| !self.hosts[*host].paused);
+        let Some((to, (host, socket))) = there else {
             self.counters.datagrams_lost += 1;
             return;
         };
-        let local = Some(to.ip());
+        let local = Some(plain(to).ip());
         let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: &bytes };
         self.input(host, Input::Datagram(datagram));
     }

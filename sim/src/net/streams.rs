@@ -9,6 +9,7 @@ use teem_core::machine::{
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
+use super::nats::plain;
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
 use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, Stuck, WINDOW};
 use crate::flow::progress::Progress;
@@ -54,8 +55,7 @@ impl<M: Machine> Net<M> {
         let from = self.free_address(host, asked);
         let to = connect.to;
         // Whether somebody is there turns out when the call arrives.
-        let bound = self.listeners.get(&to).map(|(host, _)| *host);
-        let there = bound.or_else(|| self.by_ip.get(&to.ip()).copied()).unwrap_or(host);
+        let there = self.whom_calls(host, to).unwrap_or(host);
         let out = self.topology.delay(host, there).as_nanos() as u64;
         let back = self.topology.delay(there, host).as_nanos() as u64;
         let ends = [End::new(host as u32, Some(connect.stream)), End::new(there as u32, None)];
@@ -63,18 +63,21 @@ impl<M: Machine> Net<M> {
         let connection = Connection { ends, delay: [out, back], dial: Some(Box::new(dial)) };
         let id = self.connections.insert(connection);
         self.hosts[host].streams.insert(connect.stream, (id, 0));
+        self.call_leaves(id);
         self.agenda.push(self.now + Duration::from_nanos(out), What::Dial(id));
     }
 
     pub(super) fn on_dial(&mut self, id: ConnectionId) -> Result<(), Stuck> {
+        let Some(arrival) = self.call_enters(id) else { return Ok(()) };
+        let anybody = arrival.is_some_and(|(_, to)| self.is_anybody_at(to));
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Some(dial) = &mut connection.dial else { return Ok(()) };
-        let (from, to) = (dial.from, dial.to);
+        let (from, to) = arrival.unwrap_or((dial.from, dial.to));
         let [dialler, there] = connection.ends.map(|end| end.host as HostId);
         let listener = self.listeners.get(&to).copied();
         let host = listener.map_or(there, |(host, _)| host);
         // A host may listen at an address besides its own.
-        let known = listener.is_some() || self.by_ip.contains_key(&to.ip());
+        let known = arrival.is_some() && (listener.is_some() || anybody);
         let absent = !known || self.hosts[host].dark || self.hosts[host].paused;
         let cut = self.topology.is_cut(dialler, host) || self.topology.is_cut(host, dialler);
         self.counters.cut += u64::from(cut);
@@ -89,12 +92,15 @@ impl<M: Machine> Net<M> {
             }
             return Ok(());
         }
+        if self.calls_meet(id, from, to) {
+            return Ok(());
+        }
         let mut accepted = None;
         if let Some((host, on)) = listener {
             // What it says before, such as that a stream of that slot is dead, comes first.
             self.touch(host);
             self.settle_machines()?;
-            let incoming = Incoming { on, from, local: to };
+            let incoming = Incoming { on, from, local: plain(to) };
             let now = self.local(host);
             let machine = self.hosts[host].machine.as_mut();
             accepted = machine.and_then(|machine| machine.accept(now, incoming));
@@ -122,6 +128,8 @@ impl<M: Machine> Net<M> {
     pub(super) fn on_answer(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(dial) = connection.dial.take() else { return };
+        self.call_answered(id, matches!(dial.answer, Some(Ok(_))));
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let end = &mut connection.ends[0];
         end.up = true;
         let host = end.host as HostId;
@@ -137,7 +145,7 @@ impl<M: Machine> Net<M> {
                 self.send(id, 0);
             }
             Some(Err(why)) => {
-                self.connections.remove(id);
+                self.part(id);
                 self.hosts[host].streams.remove(stream);
                 self.tell(host, stream, StreamInput::ConnectFailed(why));
             }
@@ -169,7 +177,7 @@ impl<M: Machine> Net<M> {
         end.wants_write = false;
         if !heard {
             // The call is taken back before anybody heard it.
-            self.connections.remove(id);
+            self.part(id);
             return false;
         }
         let other = connection.ends[usize::from(other(side))];
@@ -186,7 +194,7 @@ impl<M: Machine> Net<M> {
         !other.is_dead()
     }
 
-    fn acknowledge_all(&mut self, id: ConnectionId, sender: Side, count: usize) {
+    pub(super) fn acknowledge_all(&mut self, id: ConnectionId, sender: Side, count: usize) {
         let Some(connection) = self.connections.get(id) else { return };
         let pipe = connection.ends[usize::from(sender)].pipe;
         if pipe == NO_PIPE || count == 0 {
@@ -223,7 +231,7 @@ impl<M: Machine> Net<M> {
         for side in 0..2 {
             self.drop_pipe(id, side);
         }
-        self.connections.remove(id);
+        self.part(id);
     }
 
     /// Drops all that this side sent and nobody took.
@@ -241,7 +249,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// The pipe of this side, from the pool if it has none.
-    fn pipe(&mut self, id: ConnectionId, side: Side) -> u32 {
+    pub(super) fn pipe(&mut self, id: ConnectionId, side: Side) -> u32 {
         let end = &mut self.connections.get_mut(id).expect("it exists").ends[usize::from(side)];
         if end.pipe == NO_PIPE {
             end.pipe = self.pipes.take();
@@ -250,7 +258,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// Gives a pipe in which nothing moves back to the pool.
-    fn release(&mut self, id: ConnectionId, side: Side) {
+    pub(super) fn release(&mut self, id: ConnectionId, side: Side) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let end = &mut connection.ends[usize::from(side)];
         if self.pipes.get_mut(end.pipe).is_some_and(|pipe| pipe.is_empty()) {
@@ -403,6 +411,7 @@ impl<M: Machine> Net<M> {
         count: usize,
         lent: &mut Vec<bytes::Bytes>,
     ) {
+        self.bytes_leave(id, side);
         let number = self.pipe(id, side);
         let connection = self.connections.get(id).expect("it exists");
         let delay = Duration::from_nanos(connection.delay[usize::from(side)]);
@@ -453,6 +462,7 @@ impl<M: Machine> Net<M> {
 
     /// Sends a mark on its way, behind all that was sent before.
     pub(super) fn enqueue_mark(&mut self, id: ConnectionId, side: Side, mark: Mark) {
+        self.bytes_leave(id, side);
         let number = self.pipe(id, side);
         let pipe = &mut self.pipes[number];
         if !pipe.waiting.is_empty() {
@@ -469,7 +479,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// Sends a parcel on its way; it arrives no earlier than those before it.
-    fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
+    pub(super) fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
         let number = self.pipe(id, side);
         let pipe = &mut self.pipes[number];
         parcel.at = at.max(pipe.travelling.back().map_or(Nanos::ZERO, |last| last.at));
@@ -481,6 +491,9 @@ impl<M: Machine> Net<M> {
 
     /// What this side sent arrives at the other.
     pub(super) fn on_arrive(&mut self, id: ConnectionId, side: Side) {
+        if self.gateway_hears(id, side) {
+            return;
+        }
         let Some(connection) = self.connections.get(id) else { return };
         let end = connection.ends[usize::from(other(side))];
         let silent = end.gone || self.hosts[end.host as HostId].dark;

@@ -33,6 +33,7 @@ mod delays;
 mod draw;
 mod families;
 mod file;
+mod nats;
 mod units;
 
 pub use arrivals::Arrival;
@@ -43,6 +44,7 @@ pub use file::{
     Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
     Trackers,
 };
+pub use nats::{Nat, NatKind, PER_MAX, Ports, Unsolicited};
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,
 };
@@ -147,6 +149,9 @@ impl Scenario {
             }
             if group.preload.is_some_and(|preload| preload.0.most() > 1_000_000) {
                 return wrong("preload", "at most 100 %");
+            }
+            if let Some((field, why)) = group.nat.and_then(|nat| nat.wrong()) {
+                return wrong(field, why);
             }
             match &group.arrival {
                 Arrival::AtS(times) if (times.len() as u64) < group.count.most() => {
