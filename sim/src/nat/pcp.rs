@@ -218,3 +218,133 @@ fn mapped(ip: IpAddr) -> Ipv6Addr {
         IpAddr::V6(ip) => ip,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::{Kind, NatConfig, Servers};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use teem_core::rng::Seed;
+
+    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+    fn nat() -> Nat {
+        let lease_max = Duration::from_hours(1);
+        let servers = Servers { lease_max, ..Servers::ALL };
+        let config = NatConfig { servers, ports_per_host_max: 4, ..NatConfig::of(Kind::FullCone) };
+        Nat::new(config, &[OUTSIDE], Seed::from_number(1), Nanos::ZERO)
+    }
+
+    fn host(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 168, 0, last], 50_000))
+    }
+
+    /// A MAP request of TCP.
+    fn request(last: u8, nonce: u8, port: u16, suggested: u16, seconds: u32) -> Vec<u8> {
+        let mut request = vec![2, 1, 0, 0];
+        request.extend(seconds.to_be_bytes());
+        request.extend(Ipv4Addr::new(192, 168, 0, last).to_ipv6_mapped().octets());
+        request.extend([nonce; 12]);
+        request.extend([6, 0, 0, 0]);
+        request.extend(port.to_be_bytes());
+        request.extend(suggested.to_be_bytes());
+        request.extend([0; 16]);
+        request
+    }
+
+    fn with(mut request: Vec<u8>, option: &[u8]) -> Vec<u8> {
+        request.extend(option);
+        request
+    }
+
+    /// Result code, seconds, outside port.
+    fn ask(nat: &mut Nat, last: u8, request: &[u8]) -> (u8, u32, u16) {
+        let bytes = answer(nat, Nanos::ZERO, host(last), request).expect("an answer");
+        assert!(bytes.len() >= HEADER_LEN && bytes.len().is_multiple_of(4));
+        assert_eq!((bytes[0], bytes[1]), (2, request[1] | 128));
+        let seconds = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+        let port = bytes.get(42..44).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
+        (bytes[3], seconds, port)
+    }
+
+    #[test]
+    fn a_mapping_is_made_renewed_and_deleted_by_who_knows_the_nonce() {
+        let mut nat = nat();
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7000, 600)), (0, 600, 7000));
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7001, 9_999)), (0, 3_600, 7000));
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7001, 1)), (0, 120, 7000), "the least");
+        assert_eq!(ask(&mut nat, 2, &request(2, 9, 6881, 7000, 600)).0, 2, "another nonce");
+        assert_eq!(ask(&mut nat, 2, &request(2, 9, 6881, 7000, 0)).0, 2);
+        assert_eq!(nat.mappings(Nanos::ZERO), 1);
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7000, 0)), (0, 0, 7000));
+        assert_eq!(nat.mappings(Nanos::ZERO), 0);
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7000, 0)).0, 0, "again is no error");
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_another_one_or_a_failure() {
+        let mut nat = nat();
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 6881, 7000, 600)).2, 7000);
+        let (code, _, other) = ask(&mut nat, 3, &request(3, 1, 6881, 7000, 600));
+        assert!(code == 0 && other != 7000);
+        let prefers = with(request(4, 1, 6881, 7000, 600), &[2, 0, 0, 0]);
+        assert_eq!(ask(&mut nat, 4, &prefers).0, 11);
+        let free = with(request(4, 1, 6881, 7500, 600), &[2, 0, 0, 0]);
+        assert_eq!(ask(&mut nat, 4, &free), (0, 600, 7500));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_code() {
+        let mut nat = nat();
+        let good = request(2, 1, 6881, 7000, 600);
+        let changed = |at: usize, to: u8| {
+            let mut request = good.clone();
+            request[at] = to;
+            request
+        };
+        for (what, request, code) in [
+            ("version", changed(0, 3), 1),
+            ("opcode", changed(1, 2), 4),
+            ("address", changed(23, 9), 12),
+            ("protocol", changed(36, 99), 9),
+            ("all protocols of one port", changed(36, 0), 3),
+            ("all ports", request(2, 1, 0, 0, 600), 9),
+            ("too short", good[..40].to_vec(), 3),
+            ("no multiple of four", good[..59].to_vec(), 3),
+            ("too long", [&good[..], &[0; 1_100]].concat(), 3),
+            ("an option of those that must be known", with(good.clone(), &[3, 0, 0, 0]), 5),
+            ("an option that goes on", with(good.clone(), &[128, 0, 0, 9]), 6),
+            ("an option that should be empty", with(good.clone(), &[2, 0, 0, 1, 0, 0, 0, 0]), 6),
+            ("another that may be passed over", with(good.clone(), &[128, 0, 0, 1, 0, 0, 0, 0]), 0),
+        ] {
+            assert_eq!(ask(&mut nat, 2, &request).0, code, "{what}");
+        }
+        for port in 1..=3 {
+            assert_eq!(ask(&mut nat, 2, &request(2, 1, port, 0, 600)).0, 0);
+        }
+        assert_eq!(ask(&mut nat, 2, &request(2, 1, 4, 0, 600)).0, 10, "its quota");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered_in_form_or_not_at_all(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            changes in prop::option::of(prop::collection::vec((0..76_usize, any::<u8>()), 0..4)),
+        ) {
+            // Noise, or a request with an option of which some bytes are others.
+            let bytes = changes.map_or(bytes, |changes| {
+                let mut request = with(request(2, 1, 6881, 7000, 600), &[0; 16]);
+                for (at, byte) in changes {
+                    request[at] = byte;
+                }
+                request
+            });
+            if let Some(told) = answer(&mut nat(), Nanos::ZERO, host(2), &bytes) {
+                prop_assert!(told.len() >= HEADER_LEN && told.len() <= LEN_MAX);
+                prop_assert!(told.len().is_multiple_of(4));
+                prop_assert_eq!(told[..2].to_vec(), [2, bytes[1] | 128]);
+            }
+        }
+    }
+}

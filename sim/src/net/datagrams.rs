@@ -56,10 +56,8 @@ impl<M: Machine> Net<M> {
             self.counters.datagrams += 1;
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
-            let Some((other, from, to)) = self.datagram_leaves(from, transmit.to, &bytes) else {
-                self.counters.datagrams_lost += 1;
-                continue;
-            };
+            let leaves = self.datagram_leaves(from, transmit.to, &bytes);
+            let Some((other, from, to)) = leaves else { continue };
             let cut = self.topology.is_cut(host, other);
             self.counters.cut += u64::from(cut);
             if cut || self.topology.is_lost(host, other) {

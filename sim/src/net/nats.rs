@@ -418,7 +418,7 @@ impl<M: Machine> Net<M> {
     // Datagrams.
 
     /// A datagram leaves a host's socket: who is near where it goes, as from where it is seen, and
-    /// where it goes. None: it goes nowhere, or a gateway has it.
+    /// where it goes. None: it is lost, and counted, or a gateway has it.
     pub(super) fn datagram_leaves(
         &mut self,
         from: SocketAddr,
@@ -426,24 +426,30 @@ impl<M: Machine> Net<M> {
         bytes: &Bytes,
     ) -> Option<(HostId, SocketAddr, SocketAddr)> {
         let now = self.now;
-        let (realm, own) = realm_of(from);
-        let (from, to) = match self.nats.leave(now, Passing::Datagram, (realm, own), to, |_| {}) {
-            Left::To(from, to) => (from, to),
-            Left::Nowhere => return None,
+        let near = match self.nats.leave(now, Passing::Datagram, realm_of(from), to, |_| {}) {
+            Left::To(from, to) => self.whom_reaches(to).map(|near| (near, from, to)),
+            Left::Nowhere => None,
             Left::Gateway(nat, from) => {
                 let answer = self.nats.nat_mut(nat).answer(now, from, to, bytes);
                 if let Some((gateway, answer)) = answer {
+                    self.counters.datagrams += 1;
                     let back = in_realm(Some(nat), from);
                     self.datagram_comes(gateway, back, answer.into(), 2 * TO_GATEWAY);
                 }
                 return None;
             }
         };
-        let there = if self.nats.is_empty() { to } else { self.nats.peek(now, Protocol::Udp, to) };
+        self.counters.datagrams_lost += u64::from(near.is_none());
+        near
+    }
+
+    /// A host near where a datagram to this address goes.
+    fn whom_reaches(&self, to: SocketAddr) -> Option<HostId> {
+        let there =
+            if self.nats.is_empty() { to } else { self.nats.peek(self.now, Protocol::Udp, to) };
         // A host may be bound to an address besides its own.
         let bound = self.sockets.get(&there).map(|(host, _)| *host);
-        let near = bound.or_else(|| self.host_at(there))?;
-        Some((near, from, to))
+        bound.or_else(|| self.host_at(there))
     }
 
     /// A datagram arrives: at whose address. None: it is not let in.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use teem_core::machine::StreamError;
+use teem_core::rng::Seed;
 use teem_core::time::Duration;
 use teem_sim::nat::{Kind, NatConfig, Protocol, Unsolicited};
 use teem_sim::net::{Fidelity, GIVE_UP, HostId};
@@ -116,6 +117,52 @@ fn calls_from_both_sides_meet_where_holes_can_be_punched() {
         }
     }
     assert_eq!(cells, 25);
+}
+
+/// So many of 100 NATs can be punched for TCP: Ford, Srisuresh and Kegel (2005), table 1.
+const PUNCHABLE_PERCENT: u32 = 64;
+
+#[test]
+fn pairs_of_measured_devices_meet_as_often_as_their_mix_says() {
+    const PAIRS: usize = 1_500;
+    let mut rng = Seed::from_number(6).stream("devices", 0);
+    let mut world = World::new();
+    let rendezvous = world.station();
+    let third = world.own(rendezvous);
+    let mut pairs = Vec::new();
+    for _ in 0..PAIRS {
+        let mut host = || {
+            let punchable = rng.below(100) < PUNCHABLE_PERCENT;
+            let kind = if punchable { Kind::PortRestricted } else { Kind::Symmetric };
+            let host = world.behind(Some(NatConfig::of(kind)));
+            let own = world.own(host);
+            let call = world.at(host).call(third, Some(own));
+            world.run(SECOND);
+            let (stream, seen) = *world.see(rendezvous).accepted().last().expect("it was called");
+            // Not to look through all of them the next time.
+            world.at(rendezvous).fates.clear();
+            world.at(rendezvous).close(stream);
+            world.at(host).close(call);
+            (host, own, seen)
+        };
+        pairs.push([host(), host()]);
+    }
+    let calls: Vec<_> = pairs
+        .iter()
+        .map(|[one, other]| {
+            world.at(other.0).call(one.2, Some(other.1));
+            world.at(one.0).call(other.2, Some(one.1))
+        })
+        .collect();
+    world.run(LONG);
+    let met = pairs
+        .iter()
+        .zip(calls)
+        .filter(|([one, _], call)| world.see(one.0).fate(*call) == Some(&Fate::Connected));
+    let (met, pairs) = (met.count() as f64, PAIRS as f64);
+    let expected = (f64::from(PUNCHABLE_PERCENT) / 100.0).powi(2);
+    let sigma = (pairs * expected * (1.0 - expected)).sqrt();
+    assert!((met - pairs * expected).abs() < 4.0 * sigma, "{met} of {pairs}");
 }
 
 #[test]

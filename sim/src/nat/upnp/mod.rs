@@ -190,3 +190,134 @@ fn description() -> String {
          <specVersion><major>1</major><minor>0</minor></specVersion>{root}</root>"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::{Kind, NatConfig, Servers};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+    use teem_core::rng::Seed;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 2));
+    const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1));
+
+    fn nat() -> Nat {
+        let config = NatConfig { servers: Servers::ALL, ..NatConfig::of(Kind::FullCone) };
+        let outside = [Ipv4Addr::new(198, 51, 100, 7)];
+        Nat::new(config, &outside, Seed::from_number(1), Nanos::ZERO)
+    }
+
+    fn search(target: &str) -> String {
+        format!(
+            "M-SEARCH * HTTP/1.1\r\nHost: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\n\
+             MX: 2\r\nST: {target}\r\n\r\n"
+        )
+    }
+
+    /// Two requests, one after the other.
+    fn requests() -> Vec<u8> {
+        let body = format!(
+            "<s:Envelope><s:Body><u:AddPortMapping xmlns:u=\"{SERVICE}\">\
+             <NewRemoteHost/><NewExternalPort>7000</NewExternalPort><NewProtocol>UDP</NewProtocol>\
+             <NewInternalPort>6881</NewInternalPort><NewInternalClient>{CLIENT}</NewInternalClient>\
+             <NewEnabled>1</NewEnabled><NewPortMappingDescription>t</NewPortMappingDescription>\
+             <NewLeaseDuration>0</NewLeaseDuration></u:AddPortMapping></s:Body></s:Envelope>"
+        );
+        let head = |method: &str, more: &str| {
+            format!("{method} HTTP/1.1\r\nHost: {GATEWAY}:{HTTP_PORT}\r\n{more}\r\n")
+        };
+        let more = format!(
+            "SOAPAction: \"{SERVICE}#AddPortMapping\"\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let get = head(&format!("GET {DESCRIPTION_PATH}"), "");
+        format!("{get}{}{body}", head(&format!("POST {CONTROL_PATH}"), &more)).into_bytes()
+    }
+
+    #[test]
+    fn a_search_for_a_gateway_is_answered_and_another_is_not() {
+        for target in ["ssdp:all", "upnp:rootdevice", DEVICE, SERVICE, UUID] {
+            let answer = discover(GATEWAY, search(target).as_bytes()).expect(target);
+            let answer = String::from_utf8(answer).expect("it is text");
+            let at = format!("LOCATION: http://{GATEWAY}:{HTTP_PORT}{DESCRIPTION_PATH}\r\n");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains(&at), "{answer}");
+        }
+        let printer = search("urn:schemas-upnp-org:device:Printer:1");
+        assert_eq!(discover(GATEWAY, printer.as_bytes()), None);
+        let quiet = search(DEVICE).replace("MAN: \"ssdp:discover\"\r\n", "");
+        assert_eq!(discover(GATEWAY, quiet.as_bytes()), None);
+        let notify = search(DEVICE).replace("M-SEARCH", "NOTIFY");
+        assert_eq!(discover(GATEWAY, notify.as_bytes()), None);
+    }
+
+    #[test]
+    fn one_connection_serves_one_request_after_the_other() {
+        let (mut nat, mut talk) = (nat(), Conversation::default());
+        let out = talk.receive(&mut nat, Nanos::ZERO, CLIENT, requests().into());
+        let out = String::from_utf8(out).expect("it is text");
+        assert_eq!(out.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{out}");
+        assert!(out.contains(SERVICE) && out.contains("AddPortMappingResponse"), "{out}");
+        assert!(!talk.is_closed());
+        assert_eq!(nat.mappings(Nanos::ZERO), 1);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found_and_what_is_no_http_ends_the_connection() {
+        let (mut nat, mut talk) = (nat(), Conversation::default());
+        let mut ask = |text: &'static str| {
+            let out =
+                talk.receive(&mut nat, Nanos::ZERO, CLIENT, Bytes::from_static(text.as_bytes()));
+            (String::from_utf8(out).expect("it is text"), talk.is_closed())
+        };
+        let (out, closed) = ask("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 404 ") && !closed, "{out}");
+        let (out, closed) = ask("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 405 ") && !closed, "{out}");
+        let (out, closed) = ask("\u{1}\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 400 ") && closed, "{out}");
+        assert_eq!(ask("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"), (String::new(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn requests_may_be_split_anywhere(cuts in prop::collection::vec(0..1_000_usize, 0..6)) {
+            let (mut whole, mut nat_of_whole) = (Conversation::default(), nat());
+            let expected =
+                whole.receive(&mut nat_of_whole, Nanos::ZERO, CLIENT, requests().into());
+            let (mut talk, mut nat, mut out) = (Conversation::default(), nat(), Vec::new());
+            let mut rest = Bytes::from(requests());
+            for cut in cuts {
+                let part = rest.split_to(cut.min(rest.len()));
+                out.extend(talk.receive(&mut nat, Nanos::ZERO, CLIENT, part));
+            }
+            out.extend(talk.receive(&mut nat, Nanos::ZERO, CLIENT, rest));
+            prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn any_bytes_are_taken(
+            noise in prop::collection::vec(any::<u8>(), 0..300),
+            changes in prop::collection::vec((0..900_usize, any::<u8>()), 0..8),
+        ) {
+            discover(GATEWAY, &noise);
+            let mut text = search(DEVICE).into_bytes();
+            for (at, byte) in &changes {
+                let at = at % text.len();
+                text[at] = *byte;
+            }
+            discover(GATEWAY, &text);
+            let mut bytes = requests();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            for bytes in [bytes, noise] {
+                let (mut nat, mut talk) = (nat(), Conversation::default());
+                let out = talk.receive(&mut nat, Nanos::ZERO, CLIENT, bytes.into());
+                prop_assert!(out.is_empty() || out.starts_with(b"HTTP/1.1 "));
+                prop_assert!(nat.mappings(Nanos::ZERO) <= 1);
+            }
+        }
+    }
+}

@@ -240,3 +240,64 @@ fn envelope(inner: &str) -> String {
          </s:Envelope>"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn arguments(text: &str) -> Option<(&str, Vec<(&str, &str)>)> {
+        parse(text).map(|call| (call.action, call.arguments))
+    }
+
+    #[test]
+    fn a_call_is_what_is_in_the_body_whatever_its_prefixes() {
+        let text = "<?xml version=\"1.0\"?>\n<!-- <s:Body> --><SOAP-ENV:Envelope a=\"b\">\
+                    <SOAP-ENV:Header><x>1</x></SOAP-ENV:Header>\
+                    <SOAP-ENV:Body>\n <m:Do xmlns:m=\"y\"> <A>1</A> <m:B c=\"d\"/> <C> two </C>\
+                    </m:Do></SOAP-ENV:Body></SOAP-ENV:Envelope>";
+        let expected = vec![("A", "1"), ("B", ""), ("C", " two ")];
+        assert_eq!(arguments(text), Some(("Do", expected)));
+    }
+
+    #[test]
+    fn what_is_not_well_formed_or_too_much_is_no_call() {
+        for text in [
+            "",
+            "text",
+            "<Body>",
+            "<Body><Do></Body></Do>",
+            "<Body><Do></Do>",
+            "<Body></Body>",
+            "</Body>",
+            "<Body><Do><A>1</B></Do></Body>",
+            "<Body><!-- <Do></Do></Body>",
+            "<Body><>",
+        ] {
+            assert_eq!(arguments(text), None, "{text}");
+        }
+        let deep = format!("<Body><Do>{}{}</Do></Body>", "<a>".repeat(20), "</a>".repeat(20));
+        assert_eq!(arguments(&deep), None);
+        let many = |count| format!("<Body><Do>{}</Do></Body>", "<a/>".repeat(count));
+        assert!(arguments(&many(ARGUMENTS_MAX)).is_some());
+        assert_eq!(arguments(&many(ARGUMENTS_MAX + 1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "<", ">", "/", "<Body>", "</Body>", "<u:Do>", "</u:Do>", "<A>", "</A>", "<B/>",
+                    "<!--", "-->", "<?", "é", " ", "=", ":", "1",
+                ]),
+                0..40,
+            ),
+        ) {
+            if let Some(call) = parse(&parts.concat()) {
+                prop_assert!(call.arguments.len() <= ARGUMENTS_MAX);
+                prop_assert!(!call.action.is_empty());
+            }
+        }
+    }
+}
