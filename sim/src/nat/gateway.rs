@@ -59,10 +59,9 @@ impl Nat {
         now.since(self.since)
     }
 
-    /// The outside address of an inside host: the one that it is paired with, or the first.
+    /// The outside address of an inside host: the one that it is paired with, or would be now.
     pub(super) fn external_of(&self, inside: IpAddr) -> Ipv4Addr {
-        let at = self.inside.get(&inside).map_or(0, |host| host.external);
-        self.external[at].ip
+        self.external[self.paired(inside)].ip
     }
 
     /// A lease as long as asked for, and no longer than is allowed.

@@ -206,7 +206,11 @@ impl Nat {
         self.by_inside.insert(key, id);
         self.by_outside.insert((protocol, outside), id);
         self.external[external].used[protocol as usize] += 1;
-        let host = self.inside.entry(ip).or_insert(Inside { external, mappings: 0 });
+        let host = self.inside.entry(ip).or_insert_with(|| {
+            // The next host is paired with the next address.
+            self.next_external = (external + 1) % self.external.len();
+            Inside { external, mappings: 0 }
+        });
         host.mappings += 1;
         self.counters.mapped += 1;
         id

@@ -118,6 +118,7 @@ pub struct Nat {
     inside: HashMap<IpAddr, Inside, KeyedHasher>,
     /// When mappings may be over: what was true when they were made, or looked at last.
     expiries: std::collections::BinaryHeap<mapping::Expiry>,
+    /// Which outside address the next inside host is paired with.
     next_external: usize,
     hasher: KeyedHasher,
     rng: Rng,

@@ -41,19 +41,15 @@ impl Nat {
 
     /// Which of the outside addresses an inside host's next mapping gets.
     pub(super) fn choose_external(&mut self, inside: IpAddr) -> usize {
-        let count = self.external.len();
-        if count == 1 {
-            return 0;
+        match self.config.pooling {
+            Pooling::Paired => self.paired(inside),
+            Pooling::Arbitrary => self.rng.below(self.external.len() as u32) as usize,
         }
-        match (self.config.pooling, self.inside.get(&inside)) {
-            (Pooling::Paired, Some(host)) => host.external,
-            (Pooling::Paired, None) => {
-                let chosen = self.next_external;
-                self.next_external = (chosen + 1) % count;
-                chosen
-            }
-            (Pooling::Arbitrary, _) => self.rng.below(count as u32) as usize,
-        }
+    }
+
+    /// Which outside address an inside host is paired with, or would be now.
+    pub(super) fn paired(&self, inside: IpAddr) -> usize {
+        self.inside.get(&inside).map_or(self.next_external, |host| host.external)
     }
 
     /// An outside address and port for an inside one; none: all are taken.

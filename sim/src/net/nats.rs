@@ -523,7 +523,16 @@ impl<M: Machine> Net<M> {
             way.hops = hops;
         }
         match place {
-            Ok(place) => Some(Some((from, place))),
+            Ok(place) => {
+                // Whoever is there, and not who was near when the call left.
+                if let (Some(nat), address) = realm_of(place)
+                    && let Some(host) = self.nats.inside.get(&(nat, address.ip()))
+                    && let Some(connection) = self.connections.get_mut(id)
+                {
+                    connection.ends[1].host = *host as u32;
+                }
+                Some(Some((from, place)))
+            }
             Err((nat, _)) => match self.nat(nat).config().unsolicited {
                 Unsolicited::Drop => Some(None),
                 Unsolicited::Reset => {

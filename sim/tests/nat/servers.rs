@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use teem_core::ids::StreamId;
 use teem_core::machine::StreamError;
 use teem_core::time::Duration;
-use teem_sim::nat::{Kind, NatConfig, PORT_MAPPING_PORT, SSDP, Servers, upnp};
+use teem_sim::nat::{Kind, NatConfig, PORT_MAPPING_PORT, Protocol, SSDP, Servers, upnp};
 use teem_sim::net::{Fidelity, HostId};
 
 use super::station::{Fate, PORT, World};
@@ -286,4 +286,49 @@ fn upnp_has_no_port_for_a_host_that_has_used_its_up() {
     };
     assert!(add(7_000).starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(add(7_001).contains("<errorCode>501</errorCode>"));
+}
+
+#[test]
+fn a_host_in_a_pool_is_told_the_address_that_it_gets() {
+    let mut world = World::new();
+    let pool: Vec<_> = (0..3).map(|_| world.public_ip()).collect();
+    let servers = Servers { nat_pmp: true, ..Servers::OFF };
+    let config = NatConfig { servers, ..NatConfig::of(Kind::CarrierGrade) };
+    let nat = world.net.add_nat(config, &pool, None);
+    let public = world.station();
+    for ip in pool {
+        let host = world.inside(nat);
+        let outside = nat_pmp(&mut world, host, LEASE).expect("it is spoken");
+        assert_eq!(outside.ip(), ip);
+        let (_, fate) = call(&mut world, public, outside);
+        assert_eq!(fate, Some(Fate::Connected));
+    }
+}
+
+#[test]
+fn a_port_mapped_at_the_home_and_at_the_carrier_is_reached_through_both() {
+    let mut world = World::new();
+    let public = world.station();
+    let carrier_ip = world.public_ip();
+    let servers = Servers { nat_pmp: true, ..Servers::OFF };
+    let carrier = NatConfig { servers, ..NatConfig::of(Kind::CarrierGrade) };
+    let carrier = world.net.add_nat(carrier, &[carrier_ip], None);
+    let home = world.net.add_nat(NatConfig::of(Kind::PortRestricted), &[], Some(carrier));
+    let host = world.inside(home);
+    let middle = world.net.forward(host, Protocol::Tcp, PORT).expect("it is free");
+    assert!(world.net.nat(carrier).is_inside(middle.ip()));
+    // The carrier's gateway sees the home's address, and maps to that.
+    let gateway = SocketAddr::new(world.net.nat(carrier).gateway(), PORT_MAPPING_PORT);
+    let mut request = vec![0, 2, 0, 0];
+    request.extend(PORT.to_be_bytes());
+    request.extend(7_000_u16.to_be_bytes());
+    request.extend(LEASE.to_be_bytes());
+    world.at(host).send(gateway, &request);
+    world.run(SECOND);
+    let (from, answer) = world.see(host).heard[0].clone();
+    assert_eq!((from, be16(&answer[2..]), be16(&answer[10..])), (gateway, 0, 7_000));
+    let (_, fate) = call(&mut world, public, (carrier_ip, 7_000).into());
+    assert_eq!(fate, Some(Fate::Connected));
+    let (_, from) = world.see(host).accepted()[0];
+    assert_eq!(from.ip(), world.own(public).ip());
 }

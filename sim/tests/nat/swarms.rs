@@ -1,7 +1,13 @@
 //! Whole swarms of sessions, some of them behind NATs.
 
+use std::net::Ipv4Addr;
+
+use teem_core::peer::{CloseReason, Refusal};
+use teem_core::session::{Command, Config, Event};
+use teem_sim::nat::{Kind, NatConfig, Protocol};
 use teem_sim::run::{Outcome, run};
 use teem_sim::scenario::Scenario;
+use teem_sim::swarm::{PORT, Swarm};
 
 fn swarm(fidelity: &str, peers: &str) -> Outcome {
     let text = format!(
@@ -70,4 +76,30 @@ fn a_swarm_behind_nats_gets_over_moves_churn_and_attackers() {
     let first = swarm("flow", peers);
     assert_eq!(first.failures, [], "{:?}", first.summary);
     assert_eq!(first.summary.digest, swarm("flow", peers).summary.digest);
+}
+
+#[test]
+fn a_client_that_is_told_its_own_outside_address_finds_itself_once() {
+    for hairpin in [false, true] {
+        let mut swarm = Swarm::new(100_000, 32 * 1024, 1);
+        let config = NatConfig { hairpin, ..NatConfig::of(Kind::PortRestricted) };
+        let nat = swarm.net.add_nat(config, &[Ipv4Addr::new(203, 0, 113, 1)], None);
+        let leecher = swarm.leecher(Config::default());
+        swarm.run(1, |_| false);
+        swarm.net.put_behind(leecher, nat);
+        let own = swarm.net.forward(leecher, Protocol::Tcp, PORT).expect("it is free");
+        swarm.command(leecher, Command::AddPeers(swarm.torrent(leecher), vec![own]));
+        swarm.run(600, |_| false);
+        let told: Vec<_> = swarm
+            .events(leecher)
+            .iter()
+            .filter_map(|event| match event {
+                Event::PeerClosed { address, reason, .. } => Some((*address, *reason)),
+                _ => None,
+            })
+            .collect();
+        let itself = CloseReason::Refused(Refusal::SelfConnection);
+        let dialled = told.iter().filter(|told| **told == (own, itself)).count();
+        assert_eq!(dialled, usize::from(hairpin), "{told:?}");
+    }
 }
