@@ -168,6 +168,10 @@ impl Nat {
                        carrier_grade";
             return Some(("nat.forward", why));
         }
+        if self.forward && self.ports_per_host.is_some_and(|ports| ports.least() < 3) {
+            let why = "forwarding takes a port of UDP and one of TCP: at least 3";
+            return Some(("nat.ports_per_host", why));
+        }
         None
     }
 
@@ -417,6 +421,7 @@ mod tests {
             ("{ kind = \"symmetric\", share = \"101 %\" }", "nat.share of peers group 2"),
             ("{ kind = \"symmetric\", udp_timeout = \"0 s\" }", "nat.udp_timeout"),
             ("{ kind = \"symmetric\", ports_per_host = 0 }", "nat.ports_per_host"),
+            ("{ kind = \"symmetric\", ports_per_host = 2, forward = true }", "nat.ports_per_host"),
             ("{ kind = \"symmetric\", per = 2, forward = true }", "nat.forward"),
             ("{ kind = \"carrier-grade\", carrier_grade = true }", "nat.carrier_grade"),
         ] {
