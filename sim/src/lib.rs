@@ -22,6 +22,7 @@ pub mod capture;
 pub mod content;
 mod fixed;
 pub mod flow;
+pub mod nat;
 pub mod net;
 pub mod packet;
 pub mod run;

@@ -20,7 +20,7 @@ use teem_core::time::Duration;
 use super::agenda::{ConnectionId, Side, What};
 use super::link::{Access, Topology};
 use super::pipe::{Mark, Pipe};
-use super::{HostId, Net};
+use super::{Fidelity, HostId, Net};
 use crate::packet::line::{Fate, Weather};
 use crate::packet::queue::{Link, Offered};
 use crate::packet::tcp::{Ack, Config, MSS, Receiver, Segment, Sender, Snapshot};
@@ -450,6 +450,18 @@ impl<M: Machine> Net<M> {
     }
 
     // Connections.
+
+    /// Whether a connection is TCP that is followed: in `packet` fidelity all are, but for those to
+    /// the gateway of a NAT, which is at no distance.
+    pub(super) fn has_segments(&self, id: ConnectionId) -> bool {
+        self.fidelity == Fidelity::Packet && !self.is_to_gateway(id)
+    }
+
+    /// Whether a call has its answer, which may be on its way.
+    pub(super) fn is_answered(&self, id: ConnectionId) -> bool {
+        let dial = self.connections.get(id).and_then(|connection| connection.dial.as_ref());
+        dial.is_some_and(|dial| dial.answer.is_some())
+    }
 
     /// Calls, and sees to it that it is done again.
     pub(super) fn call(&mut self, id: ConnectionId) {
