@@ -173,7 +173,7 @@ fn call(world: &mut World, from: HostId, to: SocketAddr) -> (StreamId, Option<Fa
 
 #[test]
 fn each_protocol_makes_who_listens_inside_reachable_until_the_lease_ends() {
-    for fidelity in [Fidelity::Message, Fidelity::Flow] {
+    for fidelity in [Fidelity::Message, Fidelity::Flow, Fidelity::Packet] {
         for (how, servers) in servers() {
             let (mut world, public, host) = world(fidelity, servers);
             let outside = map(&mut world, host, how, LEASE).expect("it is spoken");

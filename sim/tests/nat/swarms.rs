@@ -18,7 +18,7 @@ fn swarm(fidelity: &str, peers: &str) -> Outcome {
 
 #[test]
 fn a_swarm_of_which_half_are_behind_nats_is_complete() {
-    for fidelity in ["message", "flow"] {
+    for fidelity in ["message", "flow", "packet"] {
         let outcome = swarm(
             fidelity,
             "[[peers]]\nrole = \"seeder\"\nup = \"1 MB/s\"\n\

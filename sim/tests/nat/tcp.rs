@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(200);
 
 #[test]
 fn a_call_from_inside_comes_from_the_outside_address_and_carries_bytes_both_ways() {
-    for fidelity in [Fidelity::Message, Fidelity::Flow] {
+    for fidelity in [Fidelity::Message, Fidelity::Flow, Fidelity::Packet] {
         let mut world = World::of(fidelity);
         let public = world.station();
         let host = world.behind(Some(NatConfig::of(Kind::Symmetric)));
@@ -198,7 +198,7 @@ fn a_nat_that_resets_what_comes_too_early_breaks_a_call_from_both_sides() {
 #[test]
 fn a_connection_that_is_idle_for_too_long_carries_nothing_any_more() {
     let mut cells = 0;
-    for fidelity in [Fidelity::Message, Fidelity::Flow] {
+    for fidelity in [Fidelity::Message, Fidelity::Flow, Fidelity::Packet] {
         for unsolicited in [Unsolicited::Drop, Unsolicited::Reset] {
             for outside_sends in [false, true] {
                 let tcp_established = Duration::from_mins(10);
@@ -248,7 +248,7 @@ fn a_connection_that_is_idle_for_too_long_carries_nothing_any_more() {
             }
         }
     }
-    assert_eq!(cells, 8);
+    assert_eq!(cells, 12);
 }
 
 #[test]
