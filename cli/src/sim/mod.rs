@@ -4,10 +4,13 @@
 //! people and programs.
 
 pub(crate) mod args;
+mod compare;
 mod diff;
+mod junit;
 mod list;
 mod one;
 mod out;
+mod page;
 mod replay;
 mod run;
 mod suite;
@@ -29,6 +32,7 @@ pub(crate) fn run(sim: &Sim) -> Outcome {
         SimCommand::Run(run) => run::run(run),
         SimCommand::Replay(replay) => replay::run(replay),
         SimCommand::Diff(diff) => diff::run(diff),
+        SimCommand::Compare(compare) => compare::run(compare),
         SimCommand::List(list) => list::run(list),
     }
 }

@@ -12,6 +12,7 @@
 mod bound;
 mod check;
 mod plan;
+pub mod record;
 mod swarm;
 
 use std::collections::BTreeMap;
@@ -98,5 +99,11 @@ pub trait Observer {
 
 /// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.
 pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
-    swarm::Run::new(plan).finish(observer)
+    swarm::Run::new(plan).finish(observer).0
+}
+
+/// Carries a plan out as [`run()`] does, with the same outcome, and writes down how it goes.
+pub fn record(plan: Plan, observer: Option<&mut dyn Observer>) -> (Outcome, record::Recording) {
+    let (outcome, recording) = swarm::Run::new(plan).recorded().finish(observer);
+    (outcome, recording.unwrap_or_default())
 }

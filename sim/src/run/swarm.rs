@@ -20,6 +20,7 @@ use teem_core::tracker::server;
 use super::bound::bound;
 use super::check::{Checks, Failure};
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
+use super::record::{Recorder, Recording};
 use super::{Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
@@ -65,6 +66,8 @@ pub(super) struct Run {
     last_complete: Nanos,
     /// The observer has seen enough.
     stopped: bool,
+    /// Writes down how it goes, if somebody asked for that.
+    recorder: Option<Box<Recorder>>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +127,7 @@ impl Run {
             moves: 0,
             last_complete: Nanos::ZERO,
             stopped: false,
+            recorder: None,
             net,
             seed,
             metainfo,
@@ -200,7 +204,17 @@ impl Run {
         self.acts.insert((at, self.scheduled), act);
     }
 
-    pub(super) fn finish(mut self, mut observer: Option<&mut dyn Observer>) -> Outcome {
+    /// Writes down how it goes; [`Run::finish`] gives it back.
+    pub(super) fn recorded(mut self) -> Self {
+        let bound = bound(&self.plan);
+        self.recorder = Some(Box::new(Recorder::new(&self.plan, bound)));
+        self
+    }
+
+    pub(super) fn finish(
+        mut self,
+        mut observer: Option<&mut dyn Observer>,
+    ) -> (Outcome, Option<Recording>) {
         if observer.is_some() {
             self.net.keep_log();
         }
@@ -220,6 +234,8 @@ impl Run {
             self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
+        let recorder = self.recorder.take();
+        let recording = recorder.map(|recorder| recorder.finish(&self.net, &failures));
         let counters = *self.net.counters();
         let honest = self.plan.hosts.iter().filter(|host| host.role == Role::Peer).count();
         let complete = self.peers.iter().filter(|peer| peer.complete).count();
@@ -261,7 +277,7 @@ impl Run {
             failures: failures.iter().map(ToString::to_string).collect(),
         };
         let host_digests = (0..self.net.len()).map(|host| self.net.host_digest(host)).collect();
-        Outcome { summary, failures, host_digests }
+        (Outcome { summary, failures, host_digests }, recording)
     }
 
     /// Runs to the limit, or until everybody has everything and nothing is to come.
@@ -300,6 +316,10 @@ impl Run {
                 return Ok(());
             }
             let next = self.acts.first_key_value().map_or(limit, |((at, _), _)| (*at).min(limit));
+            if let Some(recorder) = &mut self.recorder {
+                let until = self.net.next().map_or(next, |at| at.min(next));
+                recorder.sample_until(until, &self.net, |ip| self.checks.host_at(ip));
+            }
             // What happens at the very time of an act comes before it.
             if !self.net.step_within(next)? && next >= limit {
                 return Ok(());
@@ -318,6 +338,9 @@ impl Run {
         }
         while let Some(event) = self.net.poll_event(host) {
             self.checks.on_event(host, &event, &self.net);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.on_event(self.net.nanos(), host, &event, &self.net);
+            }
             match event {
                 Event::TorrentFinished(_) => self.completed(host),
                 Event::TorrentReady(id) => {
@@ -340,6 +363,9 @@ impl Run {
             return;
         }
         peer.complete = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_complete(self.net.nanos(), host);
+        }
         if self.plan.hosts[host].preload != Preload::Everything {
             self.lacking -= 1;
             self.last_complete = self.net.nanos();
@@ -366,6 +392,9 @@ impl Run {
             return;
         }
         self.peers[host].came = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_up(self.net.nanos(), host);
+        }
         self.peers[host].incarnation += 1;
         self.checks.fire(Family::ClockSkew, u64::from(self.peers[host].is_skewed));
         let number = (host as u64) << 16 | self.peers[host].incarnation;
@@ -480,6 +509,9 @@ impl Run {
         if self.net.crash(host, Crash::Process).is_some() {
             self.checks.fire(Family::Churn, 1);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_left(self.net.nanos(), host, &self.plan.hosts[host]);
+        }
         let planned = &self.plan.hosts[host];
         let lacks = planned.role == Role::Peer
             && planned.preload != Preload::Everything
@@ -488,10 +520,14 @@ impl Run {
     }
 
     fn fault(&mut self, fault: Fault) -> Result<(), Stuck> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_fault(self.net.nanos(), &fault, &self.plan, &self.net);
+        }
         match fault {
             Fault::Crash(host, how) => {
                 self.count_blocks(host);
                 if self.net.crash(host, how).is_some() {
+                    self.record_down(host);
                     let family = match how {
                         Crash::Process => Family::Crash,
                         Crash::Power => Family::Power,
@@ -568,6 +604,9 @@ impl Run {
         }
         self.count_blocks(host);
         let was_up = self.net.crash(host, Crash::Process).is_some();
+        if was_up {
+            self.record_down(host);
+        }
         let name = resume_name(self.metainfo.info().swarm_hash());
         self.net.disk_mut(host).set_saved(&state(), &name, None);
         self.change_address(host);
@@ -575,8 +614,17 @@ impl Run {
         let fetches = self.plan.hosts[host].preload != Preload::Everything;
         let was_complete = std::mem::take(&mut self.peers[host].complete);
         self.lacking += usize::from(was_complete && fetches);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_recheck(host);
+        }
         if was_up {
             self.start(host);
+        }
+    }
+
+    fn record_down(&mut self, host: HostId) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_down(self.net.nanos(), host);
         }
     }
 
@@ -620,6 +668,9 @@ impl Run {
 
     /// The second phase begins: nothing is wrong any more.
     fn heal_all(&mut self) -> Result<(), Stuck> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_healed(self.net.nanos());
+        }
         self.net.heal();
         for host in 0..self.peers.len() {
             self.heal_disk(host);
