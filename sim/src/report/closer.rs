@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use super::html::{Figure, Table, esc};
-use super::plot::{Axis, Plot, when};
+use super::overall::{in_pairs, is_single, utilisation};
+use super::plot::{Axis, Plot, draw, when};
 use super::{Group, Report, Reported, words};
 use crate::run::record::{Clusters, Note, Recording, Spell, Spread, StreamSeries, Tone};
 
@@ -13,6 +14,9 @@ const KINDS_MAX: usize = 24;
 
 /// Spells that are drawn for each kind.
 const SPELLS_MAX: usize = 60;
+
+/// Peers that are dots.
+const DOTS_MAX: usize = 400;
 
 /// Spells in the table.
 const ROWS_MAX: usize = 200;
@@ -38,16 +42,20 @@ pub(super) fn html(report: &Report, group: &Group, run: &Reported) -> String {
     let again = format!("{} --report DIR", run.again);
     let _ = write!(out, "<p class=\"lead\">{}<code>{}</code></p>", esc(&lead), esc(&again));
     out.push_str("<div class=\"cards\">\n");
-    let figures = [
-        rates(recording),
-        fairness(recording),
-        heat(recording),
-        copies(recording),
-        recording.clusters.as_ref().and_then(clusters),
-        connections(recording),
-        spells(recording),
-    ];
-    figures.iter().flatten().for_each(|figure| out.push_str(figure));
+    // Of many runs the uplinks are shown for all together.
+    let uplinks = |wide| if is_single(report) { utilisation(report, wide) } else { None };
+    let served = |wide| recording.clusters.as_ref().and_then(|it| clusters(it, wide));
+    out.push_str(&in_pairs(&[
+        &|wide| rates(recording, wide),
+        &|wide| fairness(recording, wide),
+        &uplinks,
+        &served,
+    ]));
+    out.push_str(&heat(recording).unwrap_or_default());
+    out.push_str(&in_pairs(&[&|wide| copies(recording, wide), &|wide| {
+        connections(recording, wide)
+    }]));
+    out.push_str(&spells(recording).unwrap_or_default());
     out.push_str("</div></section>\n");
     out.push_str(&story(recording));
     out.push_str(&streams(recording));
@@ -75,7 +83,7 @@ fn table(recording: &Recording, head: &[&str], columns: &[&dyn Fn(usize) -> Stri
     table
 }
 
-fn rates(recording: &Recording) -> Option<String> {
+fn rates(recording: &Recording, wide: bool) -> Option<String> {
     let series = &recording.series;
     let most = series
         .rates
@@ -90,18 +98,25 @@ fn rates(recording: &Recording) -> Option<String> {
     sorted.sort_by(f64::total_cmp);
     // A single burst must not press everything else to the ground.
     let top = sorted.get(sorted.len() * 995 / 1_000).copied().unwrap_or(most).max(1.0) * 1.1;
-    let mut plot =
-        Plot::new(500.0, 270.0, Axis::time(ends(recording)), Axis::rate(top.min(most.max(1.0))));
     let told = recording.story.as_ref().map(|story| story.host);
-    for (host, rates) in series.rates.iter().filter(|(host, _)| Some(*host) != told) {
-        let _ = host;
-        plot.line("c1 thin", series.at_s.iter().copied().zip(smooth(rates)));
-    }
-    let times = series.at_s.iter().copied();
-    plot.line("c1", times.clone().zip(series.down.iter().map(|spread| spread.mid)));
-    for (_, rates) in series.rates.iter().filter(|(host, _)| Some(*host) == told) {
-        plot.line("c2", times.clone().zip(smooth(rates)));
-    }
+    let fill = |plot: &mut Plot| {
+        let over_time = |values: &[f64]| {
+            let points: Vec<_> = series.at_s.iter().copied().zip(values.iter().copied()).collect();
+            points.into_iter()
+        };
+        for (_, rates) in series.rates.iter().filter(|(host, _)| Some(*host) != told) {
+            plot.line("c1 thin", over_time(rates));
+        }
+        // When all are complete there is no rate any more.
+        let last = recording.complete_s.last().filter(|_| recording.took_s.is_some());
+        let both = series.at_s.iter().copied().zip(series.down.iter().map(|spread| spread.mid));
+        plot.line("c1", both.filter(|(at, _)| last.is_none_or(|last| at < last)));
+        for (_, rates) in series.rates.iter().filter(|(host, _)| Some(*host) == told) {
+            plot.line("c2", over_time(rates));
+        }
+    };
+    let axes = (Axis::time(ends(recording)), Axis::rate(top.min(most.max(1.0))));
+    let plots = draw(wide, 270.0, "Download rates of peers over time", (&axes.0, &axes.1), fill);
     let mut legend = vec![
         ("c1", "median of those who fetch".to_owned()),
         ("c1 area", format!("single peers, {} of all", series.rates.len())),
@@ -119,23 +134,15 @@ fn rates(recording: &Recording) -> Option<String> {
         title: "Download rates",
         says: "What streams bring to peers that are not complete, protocol included.".into(),
         legend,
-        plots: vec![plot.finish("Download rates of peers over time")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
 
-/// The mean of each value and its neighbours: single samples hold few blocks.
-fn smooth(values: &[f64]) -> impl Iterator<Item = f64> {
-    (0..values.len()).map(|at| {
-        let near = &values[at.saturating_sub(2)..(at + 3).min(values.len())];
-        near.iter().sum::<f64>() / near.len() as f64
-    })
-}
-
 /// Mean rates against uplinks: what a peer gets for what it can give.
-fn fairness(recording: &Recording) -> Option<String> {
+fn fairness(recording: &Recording, wide: bool) -> Option<String> {
     let peers: Vec<_> = recording.peers.iter().filter(|peer| peer.fetches).collect();
     let most = peers.iter().map(|peer| peer.mean_rate).fold(0.0, f64::max);
     if peers.len() < 2 || most <= 0.0 {
@@ -164,46 +171,48 @@ fn fairness(recording: &Recording) -> Option<String> {
     let title = |peer: &crate::run::record::PeerRecord| {
         format!("host {}: {}", peer.host, words::rate(peer.mean_rate))
     };
-    let (plot, says) = if differ {
-        let scale = if most_up >= 1e6 { (1e6, "uplink in MB/s") } else { (1e3, "uplink in kB/s") };
-        let pad = 0.03 * (most_up - least_up);
-        let (from, to) = ((least_up - pad).max(0.0) / scale.0, (most_up + pad) / scale.0);
-        let x = Axis::between(from, to, scale.1);
-        let mut plot = Plot::new(500.0, 270.0, x, Axis::rate(most * 1.05));
-        let count = ranked.len();
-        for (at, peer) in ranked.iter().enumerate() {
-            // The fastest, the slowest, and of many an even choice.
-            if count > 400 && at % (count / 400 + 1) != 0 && Some(peer.host) != told {
-                continue;
-            }
-            let class = if Some(peer.host) == told { "c2" } else { "c1" };
-            let up = peer.up_bytes_per_s.unwrap_or(0) as f64 / scale.0;
-            plot.dot(class, up, peer.mean_rate, &title(peer));
-        }
-        (
-            plot,
-            "Mean download rate of each peer, over what its uplink carries: whoever can give more \
-                should get more.",
-        )
+    let says = if differ {
+        "Mean download rate of each peer, over what its uplink carries: whoever can give more \
+         should get more."
     } else {
-        let x = Axis::number((peers.len() - 1) as f64, "peers, fastest first");
-        let mut plot = Plot::new(500.0, 270.0, x, Axis::rate(most * 1.05));
-        plot.line("c1", ranked.iter().enumerate().map(|(at, peer)| (at as f64, peer.mean_rate)));
+        "Mean download rate of each peer, from the fastest to the slowest."
+    };
+    let scale = if most_up >= 1e6 { (1e6, "uplink in MB/s") } else { (1e3, "uplink in kB/s") };
+    let x = if differ {
+        let pad = 0.03 * (most_up - least_up);
+        Axis::between((least_up - pad).max(0.0) / scale.0, (most_up + pad) / scale.0, scale.1)
+    } else {
+        Axis::up_to((peers.len() - 1) as f64, "peers, fastest first")
+    };
+    let fill = |plot: &mut Plot| {
+        let count = ranked.len();
+        let place = |at: usize, up: Option<u64>| {
+            if differ { up.unwrap_or(0) as f64 / scale.0 } else { at as f64 }
+        };
+        if !differ {
+            let line = ranked.iter().enumerate();
+            plot.line("c1", line.map(|(at, peer)| (at as f64, peer.mean_rate)));
+        }
         for (at, peer) in ranked.iter().enumerate() {
-            if Some(peer.host) == told {
-                plot.dot("c2", at as f64, peer.mean_rate, &title(peer));
+            let is_told = Some(peer.host) == told;
+            // Of many an even choice, and in a line none but one.
+            let is_shown = differ && at % (count / DOTS_MAX + 1) == 0;
+            if is_told || is_shown {
+                let class = if is_told { "c2" } else { "c1" };
+                plot.dot(class, place(at, peer.up_bytes_per_s), peer.mean_rate, &title(peer));
             }
         }
-        (plot, "Mean download rate of each peer, from the fastest to the slowest.")
     };
+    let y = Axis::rate(most * 1.05);
+    let plots = draw(wide, 270.0, "Mean download rates of peers", (&x, &y), fill);
     let figure = Figure {
         id: "fairness",
         title: "What each peer got",
         says: format!("{says}{jain}"),
         legend: told.map(|host| ("c2", format!("host {host}, the slowest"))).into_iter().collect(),
-        plots: vec![plot.finish("Mean download rates of peers")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
@@ -230,9 +239,7 @@ fn heat(recording: &Recording) -> Option<String> {
         }
     };
     let ends = ends(recording);
-    let draw = |width: f64, height: f64| {
-        let y = Axis::number(f64::from(recording.pieces), "piece");
-        let mut plot = Plot::new(width, height, Axis::time(ends), y);
+    let fill = |plot: &mut Plot| {
         let mut areas: Vec<Vec<[f64; 4]>> = vec![Vec::new(); LEVELS + 1];
         let from = |row: usize| f64::from(heat.pieces[row]);
         let to = |row: usize| {
@@ -254,8 +261,9 @@ fn heat(recording: &Recording) -> Option<String> {
         for (level, areas) in areas.into_iter().enumerate() {
             plot.cells(&format!("h{level}"), areas.into_iter());
         }
-        plot.finish("Copies of each piece over time")
     };
+    let axes = (Axis::time(ends), Axis::up_to(f64::from(recording.pieces), "piece"));
+    let plots = draw(true, 300.0, "Copies of each piece over time", (&axes.0, &axes.1), fill);
     let least_of = |wanted: usize| (1..=most).find(|copies| level(*copies) >= wanted);
     let mut legend = vec![("h h0", "nobody who is there has it".to_owned())];
     let keys = ["h h1", "h h4", "h h7", "h h10"];
@@ -291,14 +299,14 @@ fn heat(recording: &Recording) -> Option<String> {
              together; a row that stays dark is a piece that the swarm waits for.{of}"
         ),
         legend,
-        plots: vec![draw(1020.0, 300.0), draw(440.0, 280.0)],
+        plots,
         table: Some(table),
         wide: true,
     };
     Some(figure.html())
 }
 
-fn copies(recording: &Recording) -> Option<String> {
+fn copies(recording: &Recording, wide: bool) -> Option<String> {
     let series = &recording.series;
     let most = series
         .copies
@@ -309,10 +317,12 @@ fn copies(recording: &Recording) -> Option<String> {
     if series.at_s.len() < 2 || most <= 0.0 {
         return None;
     }
-    let axis = Axis::number(most, "clients");
-    let mut plot = Plot::new(500.0, 250.0, Axis::time(ends(recording)), axis);
-    plot.line("soft dash", series.at_s.iter().copied().zip(series.live.iter().copied()));
-    spread(&mut plot, "c3", recording, &series.copies);
+    let axes = (Axis::time(ends(recording)), Axis::number(most, "clients"));
+    let fill = |plot: &mut Plot| {
+        plot.line("soft dash", series.at_s.iter().copied().zip(series.live.iter().copied()));
+        spread(plot, "c3", recording, &series.copies);
+    };
+    let plots = draw(wide, 250.0, "Availability of pieces over time", (&axes.0, &axes.1), fill);
     let copies =
         |pick: fn(&Spread) -> f64| move |at: usize| format!("{:.0}", pick(&series.copies[at]));
     let live = |at: usize| format!("{:.0}", series.live[at]);
@@ -331,22 +341,22 @@ fn copies(recording: &Recording) -> Option<String> {
             ("c3 area", "rarest to most common piece, and the median".into()),
             ("soft dash", "clients that are there".into()),
         ],
-        plots: vec![plot.finish("Availability of pieces over time")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
 
-fn connections(recording: &Recording) -> Option<String> {
+fn connections(recording: &Recording, wide: bool) -> Option<String> {
     let series = &recording.series;
     let most = series.connections.iter().map(|spread| spread.high).fold(0.0, f64::max);
     if series.at_s.len() < 2 || most <= 0.0 {
         return None;
     }
-    let axis = Axis::number(most, "connections");
-    let mut plot = Plot::new(500.0, 250.0, Axis::time(ends(recording)), axis);
-    spread(&mut plot, "c4", recording, &series.connections);
+    let axes = (Axis::time(ends(recording)), Axis::number(most, "connections"));
+    let fill = |plot: &mut Plot| spread(plot, "c4", recording, &series.connections);
+    let plots = draw(wide, 250.0, "Connections of clients over time", (&axes.0, &axes.1), fill);
     let of =
         |pick: fn(&Spread) -> f64| move |at: usize| format!("{:.0}", pick(&series.connections[at]));
     let jain = |at: usize| format!("{:.2}", series.jain[at]);
@@ -360,14 +370,14 @@ fn connections(recording: &Recording) -> Option<String> {
         title: "Connections of a client",
         says: "To peers through their handshake, of all honest clients that are there.".into(),
         legend: vec![("c4 area", "10 to 90 % of the clients, and the median".into())],
-        plots: vec![plot.finish("Connections of clients over time")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
 
-fn clusters(clusters: &Clusters) -> Option<String> {
+fn clusters(clusters: &Clusters, wide: bool) -> Option<String> {
     let index = clusters.index?;
     let count = clusters.classes.len();
     let names: Vec<String> = clusters
@@ -388,30 +398,38 @@ fn clusters(clusters: &Clusters) -> Option<String> {
         })
         .collect();
     let rows: Vec<String> = names.iter().rev().cloned().collect();
-    let mut plot = Plot::new(500.0, 250.0, Axis::names(&names), Axis::names(&rows));
+    let times = |giver: usize, taker: usize| {
+        let (seen, lot) = (clusters.observed[giver][taker], clusters.by_lot[giver][taker]);
+        if lot > 0.0 { seen / lot } else { 0.0 }
+    };
+    let pairs = || (0..count).flat_map(|giver| (0..count).map(move |taker| (giver, taker)));
     let mut table =
         Table::new(&["Who gives", "Who gets", "Share of slots", "By lot", "Times by lot"]);
-    for giver in 0..count {
-        for taker in 0..count {
-            let (seen, lot) = (clusters.observed[giver][taker], clusters.by_lot[giver][taker]);
-            let times = if lot > 0.0 { seen / lot } else { 0.0 };
+    for (giver, taker) in pairs() {
+        table.row(vec![
+            names[giver].clone(),
+            names[taker].clone(),
+            words::share(clusters.observed[giver][taker]),
+            words::share(clusters.by_lot[giver][taker]),
+            format!("{:.2}", times(giver, taker)),
+        ]);
+    }
+    let fill = |plot: &mut Plot| {
+        for (giver, taker) in pairs() {
+            let times = times(giver, taker);
             // One is the middle of the scale; twice and half are at its ends.
             #[expect(clippy::cast_sign_loss, reason = "clamped to what is there")]
             let level = (5.5 + 4.5 * times.max(0.01).log2()).round().clamp(1.0, 10.0) as usize;
             let (x, y) = (taker as f64, (count - 1 - giver) as f64);
-            let area = [x - 0.47, y - 0.46, x + 0.47, y + 0.46];
+            let area = [x - 0.485, y - 0.47, x + 0.485, y + 0.47];
             plot.cells(&format!("h{level}"), std::iter::once(area));
             let on = if level > 6 { "on-light" } else { "on-dark" };
             plot.text(&format!("big {on}"), x, y, &format!("{times:.2}\u{d7}"));
-            table.row(vec![
-                names[giver].clone(),
-                names[taker].clone(),
-                words::share(seen),
-                words::share(lot),
-                format!("{times:.2}"),
-            ]);
         }
-    }
+    };
+    let axes = (Axis::names(&names), Axis::names(&rows));
+    let title = "Upload slots between classes of peers, against chance";
+    let plots = draw(wide, 250.0, title, (&axes.0, &axes.1), fill);
     let peers: Vec<_> = clusters.classes.iter().map(|class| class.peers.to_string()).collect();
     let figure = Figure {
         id: "clusters",
@@ -423,9 +441,9 @@ fn clusters(clusters: &Clusters) -> Option<String> {
             peers.join(", ")
         ),
         legend: Vec::new(),
-        plots: vec![plot.finish("Upload slots between classes of peers, against chance")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
@@ -440,9 +458,7 @@ fn spells(recording: &Recording) -> Option<String> {
         kinds.keys().rev().take(KINDS_MAX).map(|kind| (*kind).to_owned()).collect();
     let last = recording.spells.iter().map(|spell| spell.to_s.unwrap_or(spell.from_s));
     let ends = last.fold(ends(recording), f64::max);
-    let draw = |width: f64| {
-        let height = 56.0 + 22.0 * names.len() as f64;
-        let mut plot = Plot::new(width, height, Axis::time(ends), Axis::names(&names));
+    let fill = |plot: &mut Plot| {
         for (at, name) in names.iter().enumerate() {
             for spell in kinds.get(&**name).into_iter().flatten().take(SPELLS_MAX) {
                 let to = spell.to_s.unwrap_or(spell.from_s);
@@ -453,8 +469,10 @@ fn spells(recording: &Recording) -> Option<String> {
         if recording.healed_s > 0.0 {
             plot.rule("faint", recording.healed_s, "from here on all is well");
         }
-        plot.finish("When each kind of trouble was there")
     };
+    let height = 50.0 + 24.0 * names.len() as f64;
+    let axes = (Axis::time(ends), Axis::names(&names));
+    let plots = draw(true, height, "When each kind of trouble was there", (&axes.0, &axes.1), fill);
     let mut out = Table::new(&["When", "Kind", "Whom", "What"]);
     for spell in recording.spells.iter().take(ROWS_MAX) {
         out.row(vec![span(spell), spell.kind.clone(), who(spell), spell.what.clone()]);
@@ -471,7 +489,7 @@ fn spells(recording: &Recording) -> Option<String> {
         title: "What went wrong, and when",
         says: format!("As it was carried out, each for one host or for the network.{more}"),
         legend: Vec::new(),
-        plots: vec![draw(1020.0), draw(440.0)],
+        plots,
         table: None,
         wide: true,
     };
@@ -529,10 +547,8 @@ fn story(recording: &Recording) -> String {
         esc(&story.why)
     );
     if series.at_s.len() > 1 && series.slowest.len() == series.at_s.len() {
-        let draw = |width: f64, height: f64| {
-            let axis = Axis::time(ends(recording));
-            let mut plot = Plot::new(width, height, axis, Axis::share(1.0));
-            spread(&mut plot, "c1", recording, &series.progress);
+        let fill = |plot: &mut Plot| {
+            spread(plot, "c1", recording, &series.progress);
             plot.line("c2", series.at_s.iter().copied().zip(series.slowest.iter().copied()));
             for note in story.notes.iter().filter(|note| note.tone == Tone::Bad) {
                 let title = format!("{}: {}", when(note.at_s), note.what);
@@ -543,8 +559,10 @@ fn story(recording: &Recording) -> String {
                     plot.rule("bad", at, "the failure");
                 }
             }
-            plot.finish("Pieces of the slowest peer and of the others over time")
         };
+        let title = "Pieces of the slowest peer and of the others over time";
+        let axes = (Axis::time(ends(recording)), Axis::share(1.0));
+        let plots = draw(true, 240.0, title, (&axes.0, &axes.1), fill);
         let progress =
             |pick: fn(&Spread) -> f64| move |at: usize| words::share(pick(&series.progress[at]));
         let slowest = |at: usize| words::share(series.slowest[at]);
@@ -561,7 +579,7 @@ fn story(recording: &Recording) -> String {
                 ("c2", format!("host {}", story.host)),
                 ("c1 area", "10 to 90 % of those who fetch, and the median".into()),
             ],
-            plots: vec![draw(1020.0, 240.0), draw(440.0, 240.0)],
+            plots,
             table: Some(table),
             wide: true,
         };

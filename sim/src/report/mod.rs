@@ -74,7 +74,7 @@ impl Group {
     fn focus(&self) -> Option<usize> {
         let recorded = || self.runs.iter().enumerate().filter(|(_, run)| run.recording.is_some());
         let wrong = recorded().find(|(_, run)| !run.is_right());
-        let over = |run: &Reported| run.summary.over_bound;
+        let over = |run: &Reported| run.over_bound().unwrap_or(0.0);
         // The first of several that took as long.
         let slowest =
             || recorded().rev().max_by(|(_, one), (_, other)| over(one).total_cmp(&over(other)));
@@ -100,6 +100,19 @@ pub struct Reported {
 }
 
 impl Reported {
+    /// When the last of those that stayed was complete, in seconds after the last came; none if not
+    /// all were.
+    fn took_s(&self) -> Option<f64> {
+        let all = Some(self.summary.took_s).filter(|took| *took > 0.0);
+        all.or_else(|| self.recording.as_ref()?.took_s)
+    }
+
+    /// The same over the bound.
+    fn over_bound(&self) -> Option<f64> {
+        let bound = self.summary.bound_s;
+        self.took_s().filter(|_| bound > 0.0).map(|took| took / bound)
+    }
+
     /// Whether it ended as it must.
     pub const fn is_right(&self) -> bool {
         self.summary.failed == self.must_fail

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::compare::{MEASURES, Sentence};
 use super::html::{Figure, Table, esc};
-use super::page::{all, compare};
-use super::plot::{Axis, Plot, when};
+use super::page::{all, compare, left_early};
+use super::plot::{Axis, Plot, draw, when};
 use super::{Group, Report, Reported, stats, words};
 use crate::run::record::{Recording, Spread};
 
@@ -48,15 +48,19 @@ pub(super) fn tiles(report: &Report) -> String {
     let (value, note) = if complete == honest {
         (of(complete), "all honest clients".to_owned())
     } else {
-        (format!("{} of {}", of(complete), of(honest)), "honest clients".to_owned())
+        let note = match left_early(report) {
+            0 => "honest clients".to_owned(),
+            left => format!("honest clients; {} left early", of(left)),
+        };
+        (format!("{} of {}", of(complete), of(honest)), note)
     };
     tiles.push(("Complete", value, note));
     let is_one = report.groups.len() == 1;
-    let over = all(report).filter(|run| run.summary.over_bound > 0.0);
-    if let Some(spread) = quantiles(over.clone().map(|run| run.summary.over_bound))
+    let over = all(report).filter_map(Reported::over_bound);
+    if let Some(spread) = quantiles(over.clone())
         && is_one
     {
-        let worst = over.map(|run| run.summary.over_bound).fold(0.0, f64::max);
+        let worst = over.fold(0.0, f64::max);
         let note = if runs > 1 { format!("median; worst {worst:.2}") } else { "1 is ideal".into() };
         tiles.push(("T over bound", format!("{:.2} \u{d7}", spread.mid), note));
     }
@@ -88,14 +92,12 @@ pub(super) fn tiles(report: &Report) -> String {
         |index| format!("{index:.2} \u{d7}"),
         "what chance would do",
     );
-    let fired: u64 = all(report).flat_map(|run| run.summary.fired.values()).sum();
     let mut kinds: Vec<&str> =
         all(report).flat_map(|run| run.summary.fired.keys().copied()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    if fired > 0 {
-        let note = format!("of {}", words::many(kinds.len(), "kind"));
-        tiles.push(("Troubles", words::count(fired), note));
+    if !kinds.is_empty() {
+        tiles.push(("Troubles", kinds.len().to_string(), "kinds happened".to_owned()));
     }
     let mut out = String::from("<ul class=\"tiles\">");
     for (name, value, note) in tiles {
@@ -115,16 +117,37 @@ pub(super) fn tiles(report: &Report) -> String {
 pub(super) fn html(report: &Report) -> String {
     let mut out = String::from("<section class=\"cards\" aria-label=\"All runs\">\n");
     out.push_str(&completion(report));
-    let mut figures = Vec::new();
-    figures.extend(over_bound(report));
-    figures.extend(utilisation(report));
-    if let [a, b] = &report.groups[..] {
-        figures.push(differences(a, b));
-    }
-    figures.extend(troubles(report));
-    // The last of an odd number takes the whole width, not to leave a hole.
-    figures.iter().for_each(|figure| out.push_str(figure));
+    let differ = |wide| match &report.groups[..] {
+        [a, b] => Some(differences(a, b, wide)),
+        _ => None,
+    };
+    // Of a single run the uplinks are shown at close range.
+    let uplinks = |wide| if is_single(report) { None } else { utilisation(report, wide) };
+    out.push_str(&in_pairs(&[&|wide| over_bound(report, wide), &uplinks, &differ, &|wide| {
+        troubles(report, wide)
+    }]));
     out.push_str("</section>\n");
+    out
+}
+
+/// Whether there is one run alone.
+pub(super) fn is_single(report: &Report) -> bool {
+    all(report).count() == 1
+}
+
+/// A figure, on the whole width or on half of it; none if there is nothing to show.
+pub(super) type Half<'a> = &'a dyn Fn(bool) -> Option<String>;
+
+/// Figures side by side; the last of an odd number takes the whole width, not to leave a hole.
+pub(super) fn in_pairs(figures: &[Half<'_>]) -> String {
+    let shown: Vec<_> =
+        figures.iter().filter_map(|figure| Some((figure(false)?, figure))).collect();
+    let mut out = String::new();
+    for (at, (half, figure)) in shown.iter().enumerate() {
+        let is_alone = at + 1 == shown.len() && shown.len() % 2 == 1;
+        let wide = is_alone.then(|| figure(true)).flatten();
+        out.push_str(wide.as_ref().unwrap_or(half));
+    }
     out
 }
 
@@ -255,10 +278,21 @@ fn marks(plot: &mut Plot, group: &Group, colour: &str, letter: &str) {
         plot.rule(colour, bound, &format!("{label}{who}: {}", words::seconds(bound)));
     }
     let failures = group.runs.iter().filter_map(|run| run.recording.as_ref());
-    for failure in failures.flat_map(|it| &it.failures).take(50) {
-        if let Some(at) = failure.at_s {
-            plot.tick("bad", at, &format!("{}: {}", when(at), failure.text));
-        }
+    for (failure, ends) in
+        failures.flat_map(|it| it.failures.iter().map(|one| (one, it.ends_s))).take(50)
+    {
+        let at = failure.at_s.unwrap_or(ends);
+        plot.tick("bad", at, &format!("{}: {}", when(at), failure.text));
+    }
+    if let ([run], Some(recording)) = (&group.runs[..], recordings(group).next())
+        && let Some(failure) = recording.failures.first()
+    {
+        let (at, label) = match failure.at_s {
+            Some(at) => (at, "the first failure"),
+            None => (recording.ends_s, "the run ended, and failed"),
+        };
+        debug_assert!(run.summary.failed, "a run with failures failed");
+        plot.rule("bad", at, label);
     }
 }
 
@@ -270,8 +304,8 @@ fn steps(times: &[f64], of: usize) -> impl Iterator<Item = (f64, f64)> {
         .chain(corners.flat_map(move |(at, time)| [(*time, share(at)), (*time, share(at + 1))]))
 }
 
-fn over_bound(report: &Report) -> Option<String> {
-    let timed = |run: &&Reported| run.summary.took_s > 0.0 && run.summary.bound_s > 0.0;
+fn over_bound(report: &Report, wide: bool) -> Option<String> {
+    let timed = |run: &&Reported| run.over_bound().is_some();
     let seeds: Vec<u64> = {
         let mut seeds: Vec<u64> = all(report).map(|run| run.summary.seed).collect();
         seeds.sort_unstable();
@@ -281,49 +315,56 @@ fn over_bound(report: &Report) -> Option<String> {
     if seeds.len() < 2 || all(report).filter(timed).count() == 0 {
         return None;
     }
-    let most = all(report).filter(timed).map(|run| run.summary.over_bound).fold(1.0, f64::max);
+    let most = all(report).filter_map(Reported::over_bound).fold(1.0, f64::max);
     let names: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let mut plot =
-        Plot::new(500.0, 270.0, Axis::names(&names), Axis::number(most * 1.02, "times the bound"));
-    let mut table = Table::new(&["Seed", "T over bound", "Took", "Bound"]);
+    let place = |seed: u64| seeds.partition_point(|other| *other < seed) as f64;
     let is_pair = report.groups.len() > 1;
+    let of = |group: &Group, seed: u64| {
+        let mut runs = group.runs.iter();
+        runs.find(|run| run.summary.seed == seed).and_then(Reported::over_bound)
+    };
+    let cell = |over: Option<f64>| over.map_or("-".into(), |over| format!("{over:.3}"));
+    let mut table;
     if is_pair {
         table = Table::new(&["Seed", "A", "B"]);
-        for (at, seed) in seeds.iter().enumerate() {
-            let of = |group: &Group| {
-                let mut runs = group.runs.iter().filter(timed);
-                runs.find(|run| run.summary.seed == *seed).map(|run| run.summary.over_bound)
-            };
-            let pair = [of(&report.groups[0]), of(&report.groups[1])];
+        for seed in &seeds {
+            let [a, b] = [0, 1].map(|at| cell(of(&report.groups[at], *seed)));
+            table.at(place(*seed), vec![seed.to_string(), a, b]);
+        }
+    } else {
+        table = Table::new(&["Seed", "T over bound", "Took", "Bound"]);
+        for run in all(report) {
+            let (seed, bound) = (run.summary.seed, words::seconds(run.summary.bound_s));
+            let took = run.took_s().map_or("-".into(), words::seconds);
+            table.at(place(seed), vec![seed.to_string(), cell(run.over_bound()), took, bound]);
+        }
+    }
+    let fill = |plot: &mut Plot| {
+        for seed in seeds.iter().filter(|_| is_pair) {
+            let pair = [0, 1].map(|at| of(&report.groups[at], *seed));
             if let [Some(a), Some(b)] = pair {
-                plot.line("soft", [(at as f64, a), (at as f64, b)].into_iter());
+                plot.line("soft", [(place(*seed), a), (place(*seed), b)].into_iter());
             }
             for (over, colour) in pair.iter().zip(COLOURS) {
                 if let Some(over) = over {
-                    plot.dot(colour, at as f64, *over, &format!("seed {seed}: {over:.3}"));
+                    plot.dot(colour, place(*seed), *over, &format!("seed {seed}: {over:.3}"));
                 }
             }
-            let cell = |over: &Option<f64>| over.map_or("-".into(), |over| format!("{over:.3}"));
-            table.at(at as f64, vec![seed.to_string(), cell(&pair[0]), cell(&pair[1])]);
         }
-    } else {
-        for run in all(report) {
-            let at = seeds.partition_point(|seed| *seed < run.summary.seed) as f64;
-            let summary = &run.summary;
-            let over = summary.over_bound;
-            let class = if run.is_right() { "c1" } else { "bad" };
-            if timed(&run) {
-                plot.bar(class, at, 0.72, over, &format!("seed {}: {over:.3}", summary.seed));
-            } else {
-                plot.text("note bad", at, 0.06 * most, "\u{2717}");
+        for run in all(report).filter(|_| !is_pair) {
+            let (seed, class) = (run.summary.seed, if run.is_right() { "c1" } else { "bad" });
+            match run.over_bound() {
+                Some(over) => {
+                    let title = format!("seed {seed}: {over:.3}");
+                    plot.bar(class, place(seed), 0.72, over, &title);
+                }
+                None => plot.text("note bad", place(seed), 0.06 * most, "\u{2717}"),
             }
-            let took = if timed(&run) { words::seconds(summary.took_s) } else { "-".into() };
-            let over = if timed(&run) { format!("{over:.3}") } else { "-".into() };
-            let cells = vec![summary.seed.to_string(), over, took, words::seconds(summary.bound_s)];
-            table.at(at, cells);
         }
-    }
-    plot.level("c4", 1.0, "the bound");
+        plot.level("c4", 1.0, "the bound");
+    };
+    let axes = (Axis::names(&names), Axis::number(most * 1.02, "times the bound"));
+    let plots = draw(wide, 270.0, "Time over the bound for each seed", (&axes.0, &axes.1), fill);
     let legend = if is_pair {
         vec![("c1", "A".into()), ("c2", "B".into())]
     } else if all(report).any(|run| !run.is_right()) {
@@ -334,18 +375,18 @@ fn over_bound(report: &Report) -> Option<String> {
     let figure = Figure {
         id: "over-bound",
         title: "Time over the bound, by seed",
-        says: "How long it took, over the least time that each seed's topology allows. A cross \
-               stands for a run in which not everybody was complete."
+        says: "How long it took until all who stayed were complete, over the least time that each \
+               seed's topology allows. A cross stands for a run in which somebody was not."
             .into(),
         legend,
-        plots: vec![plot.finish("Time over the bound for each seed")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
 
-fn utilisation(report: &Report) -> Option<String> {
+pub(super) fn utilisation(report: &Report, wide: bool) -> Option<String> {
     let measured = |it: &&Recording| !it.series.utilisation.is_empty();
     if all(report).filter_map(|run| run.recording.as_ref()).filter(measured).count() == 0 {
         return None;
@@ -353,55 +394,48 @@ fn utilisation(report: &Report) -> Option<String> {
     let ends = ends(report);
     let places = stats::grid(ends, 91);
     let is_pair = report.groups.len() > 1;
-    let most = all(report)
-        .filter_map(|run| run.recording.as_ref())
-        .flat_map(|it| it.series.utilisation.iter().copied())
-        .fold(1.0, f64::max);
-    let mut plot = Plot::new(500.0, 270.0, Axis::time(ends), Axis::share(most.min(1.25)));
     let mut table = Table::new(if is_pair { &["Time", "A", "B"] } else { &["Time", "Median"] });
-    let mut columns = Vec::new();
     let mut legend: Vec<(&str, String)> = Vec::new();
-    for ((group, colour), letter) in report.groups.iter().zip(COLOURS).zip(["A", "B"]) {
-        let runs: Vec<&Recording> = recordings(group).filter(measured).collect();
-        let curves: Vec<_> = runs
-            .iter()
-            .map(|it| {
-                let series = &it.series;
-                let (over, times) = (series.at_s.last().copied(), &series.at_s);
-                move |at: f64| {
-                    if over.is_some_and(|over| at > over) {
-                        0.0
-                    } else {
-                        stats::at(times, &series.utilisation, at)
-                    }
-                }
-            })
-            .collect();
-        let bands = stats::bands(&curves, &places);
-        if runs.len() > 1 {
-            let points = places.iter().zip(&bands).map(|(x, band)| (*x, band.low, band.high));
-            plot.band(colour, points);
-            plot.line(colour, places.iter().zip(&bands).map(|(x, band)| (*x, band.mid)));
-        } else if let Some(recording) = runs.first() {
-            let series = &recording.series;
-            plot.line(
-                colour,
-                series.at_s.iter().copied().zip(series.utilisation.iter().copied()).skip(1),
-            );
-        }
-        columns.push(bands.iter().map(|band| band.mid).collect::<Vec<_>>());
+    let groups: Vec<(Vec<&Recording>, Vec<Spread>)> = report
+        .groups
+        .iter()
+        .map(|group| {
+            let runs: Vec<&Recording> = recordings(group).filter(measured).collect();
+            let curves: Vec<_> = runs.iter().map(|it| move |at: f64| used(it, at)).collect();
+            let bands = stats::bands(&curves, &places);
+            (runs, bands)
+        })
+        .collect();
+    for (((runs, _), colour), letter) in groups.iter().zip(COLOURS).zip(["A", "B"]) {
         let key = if colour == "c1" { "c1 area" } else { "c2 area" };
         let who = if is_pair { format!("{letter}: ") } else { String::new() };
         if runs.len() > 1 {
             legend.push((key, format!("{who}10 to 90 % of the seeds, and the median")));
         } else if is_pair {
-            legend.push((if colour == "c1" { "c1" } else { "c2" }, letter.to_owned()));
+            legend.push((colour, letter.to_owned()));
         }
     }
     for (at, x) in places.iter().enumerate() {
-        let cells = columns.iter().map(|column| words::share(column[at]));
+        let cells = groups.iter().map(|(_, bands)| words::share(bands[at].mid));
         table.at(*x, std::iter::once(words::seconds(*x)).chain(cells).collect());
     }
+    let fill = |plot: &mut Plot| {
+        for ((runs, bands), colour) in groups.iter().zip(COLOURS) {
+            if let [run] = runs[..] {
+                let series = &run.series;
+                let points = series.at_s.iter().copied().zip(series.utilisation.iter().copied());
+                plot.line(colour, points);
+            } else {
+                let points = places.iter().zip(bands).map(|(x, band)| (*x, band.low, band.high));
+                plot.band(colour, points);
+                plot.line(colour, places.iter().zip(bands).map(|(x, band)| (*x, band.mid)));
+            }
+        }
+    };
+    let highs = groups.iter().flat_map(|(_, bands)| bands.iter().map(|band| band.high));
+    let axes = (Axis::time(ends), Axis::share(highs.fold(1.0, f64::max).min(1.25)));
+    let plots =
+        draw(wide, 270.0, "Share of the uplinks in use, over time", (&axes.0, &axes.1), fill);
     let figure = Figure {
         id: "utilisation",
         title: "Uplinks used",
@@ -410,15 +444,24 @@ fn utilisation(report: &Report) -> Option<String> {
                few pieces to give begins late."
             .into(),
         legend,
-        plots: vec![plot.finish("Share of the uplinks in use, over time")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     };
     Some(figure.html())
 }
 
+/// Share of the uplinks in use at a time; none is after the end.
+fn used(recording: &Recording, at: f64) -> f64 {
+    let series = &recording.series;
+    match series.at_s.last() {
+        Some(last) if at <= *last => stats::at(&series.at_s, &series.utilisation, at),
+        _ => 0.0,
+    }
+}
+
 /// All figures of two groups with their intervals.
-fn differences(a: &Group, b: &Group) -> String {
+fn differences(a: &Group, b: &Group, wide: bool) -> String {
     let mut says = Vec::new();
     let mut table =
         Table::new(&["Figure", "A", "B", "Difference", "Least", "Most", "Pairs for 1 %"]);
@@ -442,16 +485,19 @@ fn differences(a: &Group, b: &Group) -> String {
     let most = rows.iter().filter_map(|(_, it)| it.percent_most).fold(1.0, f64::max);
     let pad = 0.08 * (most - least);
     let names: Vec<String> = rows.iter().rev().map(|(title, _)| (*title).to_owned()).collect();
-    let x = Axis::between(least - pad, most + pad, "% of A");
-    let mut plot = Plot::new(500.0, 190.0, x, Axis::names(&names));
-    plot.rule("faint", 0.0, "the same");
-    for (at, (title, compared)) in rows.iter().rev().enumerate() {
-        let title = format!("{title}: {:+.2} %", compared.percent);
-        if let (Some(least), Some(most)) = (compared.percent_least, compared.percent_most) {
-            plot.line("c2", [(least, at as f64), (most, at as f64)].into_iter());
+    let fill = |plot: &mut Plot| {
+        plot.rule("faint", 0.0, "the same");
+        for (at, (title, compared)) in rows.iter().rev().enumerate() {
+            let title = format!("{title}: {:+.2} %", compared.percent);
+            if let (Some(least), Some(most)) = (compared.percent_least, compared.percent_most) {
+                plot.line("c2", [(least, at as f64), (most, at as f64)].into_iter());
+            }
+            plot.dot("c2", compared.percent, at as f64, &title);
         }
-        plot.dot("c2", compared.percent, at as f64, &title);
-    }
+    };
+    let axes = (Axis::between(least - pad, most + pad, "% of A"), Axis::names(&names));
+    let title = "Differences in per cent with their intervals";
+    let plots = draw(wide, 190.0, title, (&axes.0, &axes.1), fill);
     Figure {
         id: "difference",
         title: "B against A",
@@ -460,15 +506,15 @@ fn differences(a: &Group, b: &Group) -> String {
             says.join(". ")
         ),
         legend: Vec::new(),
-        plots: vec![plot.finish("Differences in per cent with their intervals")],
+        plots,
         table: Some(table),
-        wide: false,
+        wide,
     }
     .html()
 }
 
 /// Which troubles happened, and how often.
-fn troubles(report: &Report) -> Option<String> {
+fn troubles(report: &Report, wide: bool) -> Option<String> {
     let mut kinds: Vec<(&str, u64, usize)> = Vec::new();
     for run in all(report) {
         for (kind, times) in &run.summary.fired {
@@ -486,18 +532,24 @@ fn troubles(report: &Report) -> Option<String> {
     }
     kinds.sort_unstable();
     let runs = all(report).count();
-    let mut table = Table::new(&["Kind", "Times", "Runs"]);
-    for (kind, times, of) in &kinds {
-        let runs = format!("{of} of {runs}");
-        table.row(vec![(*kind).to_owned(), words::count(*times), runs]);
-    }
+    // On the whole width there is room for two.
+    let rows = if wide { kinds.len().div_ceil(2) } else { kinds.len() };
+    let tables = kinds.chunks(rows).map(|kinds| {
+        let mut table = Table::new(&["Kind", "Times", "Runs"]);
+        for (kind, times, of) in kinds {
+            let runs = format!("{of} of {runs}");
+            table.row(vec![(*kind).to_owned(), words::count(*times), runs]);
+        }
+        table.html()
+    });
+    let tables: String = tables.collect();
     let mut out = String::new();
     let _ = write!(
         out,
-        "<figure class=\"card\" id=\"troubles\"><figcaption><h3>Troubles that happened</h3>\
+        "<figure class=\"card all{}\" id=\"troubles\"><figcaption><h3>Troubles that happened</h3>\
          <p>Kinds of trouble that fired, how often, and in how many runs. Some count each job or \
-         connection that they hit.</p></figcaption>{}</figure>\n",
-        table.html()
+         connection that they hit.</p></figcaption><div class=\"two\">{tables}</div></figure>\n",
+        if wide { " wide" } else { "" }
     );
     Some(out)
 }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::compare::{Compared, MEASURES, Sentence, Verdict};
 use super::html::esc;
-use super::{Group, Report, Reported, closer, overall, words};
+use super::{Group, Report, Reported, closer, overall, stats, words};
+use crate::run::record::Recording;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -51,20 +52,23 @@ fn head(out: &mut String, report: &Report) {
     let first = all(report).next();
     let mut facts = vec!["teem sim".to_owned()];
     facts.extend(first.map(|run| format!("{} fidelity", run.summary.fidelity)));
+    let between = |least: u64, most: u64, show: &dyn Fn(u64) -> String| {
+        if least == most { show(most) } else { format!("{} to {}", show(least), show(most)) }
+    };
+    let span = |of: &dyn Fn(&Reported) -> u64, show: &dyn Fn(u64) -> String| {
+        let values = all(report).map(of);
+        Some(between(values.clone().min()?, values.max()?, show))
+    };
     match (runs, first) {
         (1, Some(run)) => facts.push(format!("seed {}", run.summary.seed)),
         _ => facts.push(words::many(runs, "run")),
     }
-    if let Some(run) = first {
-        facts.push(words::many(run.summary.hosts, "host"));
-        if let Some(recording) = &run.recording {
-            facts.push(format!(
-                "{} in {}",
-                words::bytes(recording.content_len),
-                words::many(recording.pieces as usize, "piece")
-            ));
-        }
-    }
+    let hosts = span(&|run| run.summary.hosts as u64, &words::count);
+    facts.extend(hosts.map(|hosts| format!("{hosts} hosts")));
+    let recorded = |run: &Reported, of: fn(&Recording) -> u64| run.recording.as_ref().map_or(0, of);
+    facts.extend(span(&|run| recorded(run, |it| it.content_len), &words::bytes));
+    let pieces = span(&|run| recorded(run, |it| u64::from(it.pieces)), &words::count);
+    facts.extend(pieces.map(|pieces| format!("{pieces} pieces")));
     let _ = write!(
         out,
         "<header><p class=\"eyebrow\">{}</p><h1>{}</h1>",
@@ -114,29 +118,43 @@ fn verdict(out: &mut String, report: &Report) {
     );
 }
 
+/// Clients that left before they were complete.
+pub(super) fn left_early(report: &Report) -> usize {
+    all(report).filter_map(|run| run.recording.as_ref()).map(|it| it.left_early).sum()
+}
+
 /// How long it took, in a sentence.
 fn summed_up(report: &Report) -> String {
     if let [a, b] = &report.groups[..] {
         return format!("A is {}, B is {}.", a.name, b.name);
     }
     let mut times: Vec<_> = all(report)
-        .filter(|run| run.summary.took_s > 0.0 && run.summary.bound_s > 0.0)
-        .map(|run| (run.summary.over_bound, run.summary.took_s, run.summary.seed))
+        .filter_map(|run| Some((run.over_bound()?, run.took_s()?, run.summary.seed)))
         .collect();
     times.sort_by(|one, other| one.0.total_cmp(&other.0));
     let complete: usize = all(report).map(|run| run.summary.complete).sum();
     let honest: usize = all(report).map(|run| run.summary.honest).sum();
+    let left = left_early(report);
+    let left_early = match left {
+        0 => String::new(),
+        left => format!(", and {} left before they were", words::count(left as u64)),
+    };
     match &times[..] {
-        [] => format!("{complete} of {} were complete.", words::many(honest, "honest client")),
-        [(over, took, _)] if honest == complete => format!(
-            "Everybody was complete {} after the last came: {over:.2} times the least that the \
+        [] => {
+            let clients = words::many(honest, "honest client");
+            format!("{complete} of {clients} were complete{left_early}.")
+        }
+        [(over, took, _)] => format!(
+            "Everybody{} was complete {} after the last came: {over:.2} times the least that the \
              topology allows.",
+            if left > 0 { " who stayed" } else { "" },
             words::seconds(*took)
         ),
         all => {
-            let (middle, (worst, _, seed)) = (all[all.len() / 2].0, all[all.len() - 1]);
+            let over: Vec<f64> = all.iter().map(|(over, ..)| *over).collect();
+            let (middle, (worst, _, seed)) = (stats::median(&over), all[all.len() - 1]);
             format!(
-                "{} of {} clients were complete. Runs took {middle:.2} times the least that the \
+                "{} of {} clients were complete{left_early}. Runs took {middle:.2} times the least that the \
                  topology allows in the median, and {worst:.2} times at worst (seed {seed}).",
                 words::count(complete as u64),
                 words::count(honest as u64)
@@ -188,13 +206,14 @@ fn failures(out: &mut String, report: &Report) {
                 let _ = write!(out, "<div class=\"card failure\"><h3>{}</h3></div>", esc(text));
             }
         }
+        let mut meaning = "";
         for note in notes.iter().take(TOLD_MAX) {
-            let _ = write!(
-                out,
-                "<div class=\"card failure\"><h3>{}</h3><p>{}</p>",
-                esc(&note.text),
-                esc(&note.meaning)
-            );
+            let _ = write!(out, "<div class=\"card failure\"><h3>{}</h3>", esc(&note.text));
+            // What is the same is said once.
+            if note.meaning != meaning {
+                let _ = write!(out, "<p>{}</p>", esc(&note.meaning));
+            }
+            meaning = &note.meaning;
             if !note.tail.is_empty() {
                 let host = note.host.map_or(String::new(), |host| format!(" of host {host}"));
                 let _ = write!(
@@ -208,7 +227,7 @@ fn failures(out: &mut String, report: &Report) {
         if notes.len() > TOLD_MAX {
             let _ = write!(
                 out,
-                "<details><summary>{} more in this run</summary><ul>",
+                "<details class=\"more\"><summary>{} more in this run</summary><ul>",
                 notes.len() - TOLD_MAX
             );
             for note in &notes[TOLD_MAX..] {
@@ -260,14 +279,13 @@ fn row(out: &mut String, run: &Reported, of: Option<&str>) {
         (true, true) => "failed, as it must",
         (false, true) => "did not fail",
     };
-    let timed = summary.took_s > 0.0;
     let cells = [
         summary.seed.to_string(),
         verdict.to_owned(),
         format!("{} of {}", summary.complete, summary.honest),
-        or_dash(timed.then(|| words::seconds(summary.took_s))),
+        or_dash(run.took_s().map(words::seconds)),
         or_dash((summary.bound_s > 0.0).then(|| words::seconds(summary.bound_s))),
-        or_dash((timed && summary.bound_s > 0.0).then(|| format!("{:.2}", summary.over_bound))),
+        or_dash(run.over_bound().map(|over| format!("{over:.2}"))),
         or_dash(recording.and_then(|it| it.utilisation).map(words::share)),
         or_dash(recording.and_then(|it| it.jain).map(|jain| format!("{jain:.3}"))),
         or_dash(

@@ -58,6 +58,14 @@ impl Axis {
         Self { from: 0.0, to, ticks, name: name.into() }
     }
 
+    /// From zero to this number and not beyond.
+    pub(super) fn up_to(to: f64, name: &str) -> Self {
+        let mut axis = Self::number(to, name);
+        axis.ticks.retain(|(at, _)| *at <= to);
+        axis.to = to.max(1e-9);
+        axis
+    }
+
     /// From one number to another, neither of which need be zero.
     pub(super) fn between(from: f64, to: f64, name: &str) -> Self {
         let span = (to - from).max(1e-9);
@@ -188,7 +196,9 @@ impl Plot {
         if label.is_empty() {
             return;
         }
-        let is_left = at > self.width * 0.6;
+        let wide = 6.3 * label.chars().count() as f64 + 8.0;
+        let is_left = at + wide > self.width - RIGHT && at - wide > self.left;
+        let is_left = is_left || at > self.width * 0.75;
         let (anchor, dx) = if is_left { ("end", -5.0) } else { ("start", 5.0) };
         let y = top + 12.0 + 15.0 * self.rules as f64;
         self.rules += 1;
@@ -325,7 +335,7 @@ impl Plot {
         }
         out.push_str(&self.body);
         let _ = write!(out, "<path class=\"base\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>");
-        let name_width = 6.2 * self.x.name.chars().count() as f64;
+        let name_width = 7.2 * self.x.name.chars().count() as f64;
         let mut free = f64::NEG_INFINITY;
         for (value, label) in &self.x.ticks {
             let x = self.px(*value);
@@ -355,6 +365,23 @@ impl Plot {
         out.push_str("</svg>");
         out
     }
+}
+
+/// A plot for the whole width of a page and one for narrow pages, or one for half the width.
+pub(super) fn draw(
+    is_wide: bool,
+    height: f64,
+    title: &str,
+    axes: (&Axis, &Axis),
+    fill: impl Fn(&mut Plot),
+) -> Vec<String> {
+    let widths: &[f64] = if is_wide { &[1020.0, 440.0] } else { &[500.0] };
+    let one = |width: &f64| {
+        let mut plot = Plot::new(*width, height, axes.0.clone(), axes.1.clone());
+        fill(&mut plot);
+        plot.finish(title)
+    };
+    widths.iter().map(one).collect()
 }
 
 /// What a place on a time axis says.

@@ -37,6 +37,11 @@ fn expand(z: f64, degrees: usize) -> f64 {
         + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v)
 }
 
+/// The median; zero of nothing.
+pub fn median(values: &[f64]) -> f64 {
+    Spread::of(values.iter().copied()).mid
+}
+
 /// The 10, 50 and 90 % quantiles over curves, at each of these places. A curve is a function of
 /// the place.
 pub fn bands<F: Fn(f64) -> f64>(curves: &[F], places: &[f64]) -> Vec<Spread> {
@@ -100,5 +105,6 @@ mod tests {
         }
         assert_eq!(share_until(&[1.0, 2.0, 2.0, 5.0], 5, 2.0), 0.6);
         assert_eq!(grid(10.0, 3), [0.0, 5.0, 10.0]);
+        assert_eq!(median(&[5.0, 1.0, 2.0]), 2.0);
     }
 }

@@ -13,6 +13,8 @@ mod reduce;
 mod spells;
 mod story;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use recording::{
     Class, Clusters, FailureNote, Heat, Note, PeerRecord, Recording, Series, Spell, Spread, Story,

@@ -29,6 +29,11 @@ pub struct Recording {
     pub fetching: usize,
     /// When those of them that were complete were, in the order of time.
     pub complete_s: Vec<f64>,
+    /// How many left before they were complete.
+    pub left_early: usize,
+    /// When the last of those that stayed was complete, counted from [`Recording::begins_s`]; none
+    /// if not all were.
+    pub took_s: Option<f64>,
     /// Honest clients, in the order of their hosts.
     pub peers: Vec<PeerRecord>,
     /// Figures over time.
@@ -86,7 +91,7 @@ pub struct Series {
     pub at_s: Vec<f64>,
     /// Honest clients that were there.
     pub live: Vec<f64>,
-    /// Download rates of those that were fetching, since the sample before.
+    /// Download rates of those that were fetching, over a second or so.
     pub down: Vec<Spread>,
     /// Upload rates of all that were there.
     pub up: Vec<Spread>,
@@ -95,7 +100,7 @@ pub struct Series {
     pub progress: Vec<Spread>,
     /// Connections of each that was there.
     pub connections: Vec<Spread>,
-    /// Share of the uplinks in use since the sample before; empty if an uplink has no limit.
+    /// Share of the uplinks in use, over a second or so; empty if an uplink has no limit.
     pub utilisation: Vec<f64>,
     /// Full copies of a piece among clients that were there: the rarest, the median and the most
     /// common piece.

@@ -33,6 +33,12 @@ pub(super) fn reduce(
     let fetching = peers.iter().filter(|peer| peer.fetches);
     let mut complete_s: Vec<_> = fetching.clone().filter_map(|peer| peer.complete_s).collect();
     complete_s.sort_by(f64::total_cmp);
+    let lacking = || fetching.clone().filter(|peer| peer.complete_s.is_none());
+    let left_early = lacking().filter(|peer| peer.left_s.is_some()).count();
+    let took_s = complete_s
+        .last()
+        .filter(|_| lacking().count() == left_early)
+        .map(|last| (last - secs(recorder.begins)).max(0.0));
     let fetching = fetching.count();
     let series = series(&recorder, teller);
     let heat = heat(&recorder);
@@ -51,6 +57,8 @@ pub(super) fn reduce(
         utilisation: utilisation(&recorder, &peers),
         fetching,
         complete_s,
+        left_early,
+        took_s,
         peers,
         series,
         heat,
@@ -110,52 +118,66 @@ fn step(pair: &[Sample]) -> (f64, f64) {
     (moved as f64, rate * pair[1].at.since(pair[0].at).as_secs_f64())
 }
 
+/// Rates are over so much time at least: what goes is blocks, and short times hold few.
+const RATE_OVER_S: f64 = 1.5;
+
 fn series(recorder: &Recorder, teller: Option<usize>) -> Series {
     let mut series = Series::default();
     let pieces = recorder.copies.len().max(1) as f64;
     let shown = shown(recorder, teller);
     series.rates = shown.iter().map(|place| (recorder.watches[*place].host, Vec::new())).collect();
-    for (at, sample) in recorder.samples.iter().enumerate() {
-        let before = &recorder.samples[at.saturating_sub(1)];
-        let passed = sample.at.since(before.at).as_secs_f64();
-        if at > 0 && passed <= 0.0 {
-            continue;
-        }
+    let samples = &recorder.samples;
+    let near = neighbours(samples);
+    for (at, sample) in samples.iter().enumerate() {
+        let (from, to) = (at.saturating_sub(near), (at + near).min(samples.len() - 1));
+        let (before, after) = (&samples[from], &samples[to]);
+        let passed = after.at.since(before.at).as_secs_f64();
         let rate = |bytes: u64| if passed > 0.0 { bytes as f64 / passed } else { 0.0 };
-        let both = || before.hosts.iter().zip(&sample.hosts);
+        let both = || before.hosts.iter().zip(&after.hosts);
         series.at_s.push(secs(sample.at));
         series.live.push(sample.hosts.iter().filter(|host| host.is_up).count() as f64);
-        let down: Vec<f64> = both()
-            .filter(|(before, _)| before.is_fetching)
-            .map(|(before, after)| rate(after.received - before.received))
-            .collect();
+        let fetching = both().filter(|(before, after)| before.is_fetching && after.is_fetching);
+        let down: Vec<f64> =
+            fetching.map(|(before, after)| rate(after.received - before.received)).collect();
         series.jain.push(jain(&down).unwrap_or(0.0));
         series.down.push(Spread::of(down));
-        let up = both().filter(|(_, after)| after.is_up);
+        let up = both().filter(|(before, after)| before.is_up && after.is_up);
         series.up.push(Spread::of(up.map(|(before, after)| rate(after.sent - before.sent))));
-        let fetch = || {
-            let watched = recorder.watches.iter().zip(&sample.hosts);
-            watched.filter(|(watch, _)| watch.fetches)
-        };
-        let have = fetch().map(|(_, host)| f64::from(host.have) / pieces);
+        let watched = recorder.watches.iter().zip(&sample.hosts);
+        let fetch = watched.filter(|(watch, _)| watch.fetches);
+        let have = fetch.map(|(_, host)| f64::from(host.have) / pieces);
         series.progress.push(Spread::of(have));
         let up = sample.hosts.iter().filter(|host| host.is_up);
         series.connections.push(Spread::of(up.map(|host| f64::from(host.connections))));
         let [low, mid, high] = sample.copies.map(f64::from);
         series.copies.push(Spread { low, mid, high });
         if recorder.has_capacity {
-            let (moved, could) =
-                if at == 0 { (0.0, 0.0) } else { step(&recorder.samples[at - 1..=at]) };
+            let (mut moved, mut could) = (0.0, 0.0);
+            for pair in samples[from..=to].windows(2) {
+                let step = step(pair);
+                moved += step.0;
+                could += step.1;
+            }
             series.utilisation.push(if could > 0.0 { moved / could } else { 0.0 });
         }
         if let Some(teller) = teller {
             series.slowest.push(f64::from(sample.hosts[teller].have) / pieces);
         }
         for ((_, rates), place) in series.rates.iter_mut().zip(&shown) {
-            rates.push(rate(sample.hosts[*place].received - before.hosts[*place].received));
+            rates.push(rate(after.hosts[*place].received - before.hosts[*place].received));
         }
     }
     series
+}
+
+/// How many samples before and after one its rates are over: [`RATE_OVER_S`] in all, but no more
+/// than a twentieth of the run.
+fn neighbours(samples: &[Sample]) -> usize {
+    let all = samples.last().map_or(0.0, |last| secs(last.at));
+    let interval = all / samples.len().max(2) as f64;
+    #[expect(clippy::cast_sign_loss, reason = "times are not negative")]
+    let wanted = (RATE_OVER_S / 2.0 / interval.max(1e-9)).ceil() as usize;
+    wanted.clamp(1, (samples.len() / 40).max(1))
 }
 
 /// Whose rates are shown: evenly chosen of those who fetch, by how fast they were, and the one

@@ -129,6 +129,17 @@ impl Spells {
     }
 
     fn begin(&mut self, now: Nanos, kind: &str, host: Option<HostId>, what: String) {
+        // A partition is two cuts.
+        let mut open = self.open.iter().map(|at| &self.all[*at]);
+        let has_begun = |spell: &Spell| {
+            spell.kind == kind
+                && spell.host == host
+                && spell.what == what
+                && secs(now) <= spell.from_s
+        };
+        if open.any(|spell| has_begun(spell)) {
+            return;
+        }
         if self.add(now, kind, host, what) {
             self.open.push(self.all.len() - 1);
         }

@@ -1,6 +1,7 @@
 //! What befell one peer, in words and in the order of time.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use teem_core::session::Event;
 
@@ -10,6 +11,7 @@ use super::recording::{FailureNote, Note, Spell, Story, Tone};
 use super::spells::secs;
 use crate::net::HostId;
 use crate::run::Failure;
+use crate::swarm::ip;
 use crate::time::Nanos;
 
 /// Notes of a story at most; the first and the last are kept.
@@ -176,14 +178,24 @@ fn words(event: &Event) -> String {
         Event::PieceUnreadable(_, piece, error) => {
             format!("cannot read piece {}: {error}", piece.0)
         }
-        Event::PeerConnected(_, address, _) => format!("is connected to {address}"),
-        Event::PeerClosed { address, reason, .. } => format!("is rid of {address}: {reason}"),
-        Event::PeerBanned(_, ip) => format!("bans {ip}"),
+        Event::PeerConnected(_, address, _) => format!("is connected to {}", name(address.ip())),
+        Event::PeerClosed { address, reason, .. } => {
+            format!("is no longer connected to {}: {reason}", name(address.ip()))
+        }
+        Event::PeerBanned(_, ip) => format!("bans {}", name(*ip)),
         Event::TrackerReplied { url, peers, .. } => format!("hears of {peers} peers from {url}"),
         Event::TrackerFailed { url, error, .. } => format!("cannot ask {url}: {error}"),
         Event::SaveFailed(_, error) => format!("cannot save its resume data: {error}"),
         other => format!("{other:?}"),
     }
+}
+
+/// Who is at an address: the host that was given it when it was made, or the address itself.
+fn name(at: IpAddr) -> String {
+    let IpAddr::V4(v4) = at else { return at.to_string() };
+    let [_, high, middle, low] = v4.octets().map(HostId::from);
+    let host = high * 62_500 + middle * 250 + low.saturating_sub(1);
+    if ip(host) == at { format!("host {host}") } else { at.to_string() }
 }
 
 pub(super) fn failures(recorder: &Recorder, failures: &[Failure]) -> Vec<FailureNote> {
@@ -278,8 +290,8 @@ impl Failure {
                  Of all failures this is the worst: the user's data is wrong."
             }
             Self::Incomplete { .. } => {
-                "A client had all the time that the topology needs, twice or more, and did not \
-                 get everything. Its last state is told; a stall without end shows in its story."
+                "A client had all the time that the gate of the scenario allows, and did not get \
+                 everything. Its last state is told; a stall without end shows in its story."
             }
             Self::NeverFired(_) => {
                 "The run was to show that this kind of trouble does no harm, and it did not \
@@ -287,5 +299,19 @@ impl Failure {
             }
             _ => "See what it says, and what the hosts told last.",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_by_the_address_that_it_was_given() {
+        for host in [0, 7, 249, 250, 62_499, 62_500, 199_999] {
+            assert_eq!(name(ip(host)), format!("host {host}"));
+        }
+        assert_eq!(name(IpAddr::from([11, 0, 0, 3])), "11.0.0.3");
+        assert_eq!(name(IpAddr::from([10, 0, 0, 255])), "10.0.0.255");
     }
 }
