@@ -108,9 +108,9 @@ fn rates(recording: &Recording, wide: bool) -> Option<String> {
             plot.line("c1 thin", over_time(rates));
         }
         // When all are complete there is no rate any more.
-        let last = recording.complete_s.last().filter(|_| recording.took_s.is_some());
+        let last = series.down.iter().rposition(|spread| spread.high > 0.0).unwrap_or(0);
         let both = series.at_s.iter().copied().zip(series.down.iter().map(|spread| spread.mid));
-        plot.line("c1", both.filter(|(at, _)| last.is_none_or(|last| at < last)));
+        plot.line("c1", both.take(last + 1));
         for (_, rates) in series.rates.iter().filter(|(host, _)| Some(*host) == told) {
             plot.line("c2", over_time(rates));
         }
@@ -162,10 +162,10 @@ fn fairness(recording: &Recording, wide: bool) -> Option<String> {
     for peer in &ranked {
         table.row(vec![
             peer.host.to_string(),
-            peer.up_bytes_per_s.map_or("any".into(), |up| words::rate(up as f64)),
+            peer.up_bytes_per_s.map_or_else(|| "any".into(), |up| words::rate(up as f64)),
             words::rate(peer.mean_rate),
             words::seconds(peer.arrives_s),
-            peer.complete_s.map_or("-".into(), words::seconds),
+            peer.complete_s.map_or_else(|| "-".into(), words::seconds),
         ]);
     }
     let title = |peer: &crate::run::record::PeerRecord| {
@@ -243,7 +243,9 @@ fn heat(recording: &Recording) -> Option<String> {
         let mut areas: Vec<Vec<[f64; 4]>> = vec![Vec::new(); LEVELS + 1];
         let from = |row: usize| f64::from(heat.pieces[row]);
         let to = |row: usize| {
-            heat.pieces.get(row + 1).map_or(f64::from(recording.pieces), |piece| f64::from(*piece))
+            heat.pieces
+                .get(row + 1)
+                .map_or_else(|| f64::from(recording.pieces), |piece| f64::from(*piece))
         };
         let until = |column: usize| heat.at_s.get(column).copied().unwrap_or(ends);
         for row in 0..rows {

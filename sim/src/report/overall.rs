@@ -67,11 +67,8 @@ pub(super) fn tiles(report: &Report) -> String {
     let recordings = || all(report).filter_map(|run| run.recording.as_ref());
     let mut tile = |name, values: Vec<f64>, show: fn(f64) -> String, what: &str| {
         let Some(spread) = quantiles(values.iter().copied()) else { return };
-        let note = if values.len() > 1 {
-            format!("{what}; {} to {}", show(spread.low), show(spread.high))
-        } else {
-            what.to_owned()
-        };
+        let (low, high) = (show(spread.low), show(spread.high));
+        let note = if low == high { what.to_owned() } else { format!("{what}; {low} to {high}") };
         tiles.push((name, show(spread.mid), note));
     };
     tile(
@@ -323,7 +320,7 @@ fn over_bound(report: &Report, wide: bool) -> Option<String> {
         let mut runs = group.runs.iter();
         runs.find(|run| run.summary.seed == seed).and_then(Reported::over_bound)
     };
-    let cell = |over: Option<f64>| over.map_or("-".into(), |over| format!("{over:.3}"));
+    let cell = |over: Option<f64>| over.map_or_else(|| "-".into(), |over| format!("{over:.3}"));
     let mut table;
     if is_pair {
         table = Table::new(&["Seed", "A", "B"]);
@@ -335,7 +332,7 @@ fn over_bound(report: &Report, wide: bool) -> Option<String> {
         table = Table::new(&["Seed", "T over bound", "Took", "Bound"]);
         for run in all(report) {
             let (seed, bound) = (run.summary.seed, words::seconds(run.summary.bound_s));
-            let took = run.took_s().map_or("-".into(), words::seconds);
+            let took = run.took_s().map_or_else(|| "-".into(), words::seconds);
             table.at(place(seed), vec![seed.to_string(), cell(run.over_bound()), took, bound]);
         }
     }
@@ -439,7 +436,7 @@ pub(super) fn utilisation(report: &Report, wide: bool) -> Option<String> {
     let figure = Figure {
         id: "utilisation",
         title: "Uplinks used",
-        says: "Bytes that honest clients sent, against what the uplinks of those who were there \
+        says: "Bytes that came, against what the uplinks of those who were there \
                could carry. A swarm that is well fed stays near 100 % until its end; one that has \
                few pieces to give begins late."
             .into(),
@@ -469,7 +466,8 @@ fn differences(a: &Group, b: &Group, wide: bool) -> String {
     for measure in MEASURES.iter().filter(|measure| measure.needs_complete) {
         let compared = compare(a, b, measure.figure);
         says.push(format!("{}: {}", measure.title, Sentence(&compared, measure)));
-        let percent = |value: Option<f64>| value.map_or("-".into(), |it| format!("{it:+.2} %"));
+        let percent =
+            |value: Option<f64>| value.map_or_else(|| "-".into(), |it| format!("{it:+.2} %"));
         table.row(vec![
             measure.title.into(),
             format!("{:.3}", compared.mean_a),
@@ -477,7 +475,7 @@ fn differences(a: &Group, b: &Group, wide: bool) -> String {
             format!("{:+.2} %", compared.percent),
             percent(compared.percent_least),
             percent(compared.percent_most),
-            compared.pairs_for_one_percent.map_or("-".into(), words::count),
+            compared.pairs_for_one_percent.map_or_else(|| "-".into(), words::count),
         ]);
         rows.push((measure.title, compared));
     }
@@ -544,11 +542,11 @@ fn troubles(report: &Report, wide: bool) -> Option<String> {
     });
     let tables: String = tables.collect();
     let mut out = String::new();
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<figure class=\"card all{}\" id=\"troubles\"><figcaption><h3>Troubles that happened</h3>\
          <p>Kinds of trouble that fired, how often, and in how many runs. Some count each job or \
-         connection that they hit.</p></figcaption><div class=\"two\">{tables}</div></figure>\n",
+         connection that they hit.</p></figcaption><div class=\"two\">{tables}</div></figure>",
         if wide { " wide" } else { "" }
     );
     Some(out)

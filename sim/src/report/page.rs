@@ -31,7 +31,7 @@ pub fn page(report: &Report) -> String {
     }
     runs(&mut out, report);
     foot(&mut out, report);
-    let _ = write!(out, "</main>\n<script>{SCRIPT}</script></body></html>\n");
+    let _ = writeln!(out, "</main>\n<script>{SCRIPT}</script></body></html>");
     out
 }
 
@@ -94,6 +94,7 @@ fn verdict(out: &mut String, report: &Report) {
         (1, _) if must_fail => (false, "The run did not fail, and it must".to_owned()),
         (1, _) => (false, "The run failed".to_owned()),
         (runs, 0) if must_fail => (true, format!("All {runs} runs failed, as they must")),
+        (2, 0) => (true, "Both runs are as they must be".to_owned()),
         (runs, 0) => (true, format!("All {runs} runs are as they must be")),
         (runs, wrong) if must_fail => (false, format!("{wrong} of {runs} runs did not fail")),
         (runs, wrong) => (false, format!("{wrong} of {runs} runs failed")),
@@ -108,7 +109,12 @@ fn verdict(out: &mut String, report: &Report) {
             _ => format!("Time to complete: {sentence}"),
         };
     }
-    let (class, sign) = if good { ("good", "\u{2713}") } else { ("bad", "\u{2717}") };
+    // Whether slower is worse, who compares knows.
+    let (class, sign) = match (good, report.groups.len()) {
+        (false, _) => ("bad", "\u{2717}"),
+        (true, 2) => ("plain", "\u{394}"),
+        (true, _) => ("good", "\u{2713}"),
+    };
     let _ = write!(
         out,
         "<div class=\"verdict {class}\"><span class=\"sign\" aria-hidden=\"true\">{sign}</span>\
@@ -310,13 +316,13 @@ const FILE_MAX: usize = 64 << 10;
 
 fn foot(out: &mut String, report: &Report) {
     out.push_str("<section aria-labelledby=\"again\"><h2 id=\"again\">To see it again</h2>\n");
-    let _ = write!(out, "<pre><code>{}</code></pre>\n", esc(&report.command));
+    let _ = writeln!(out, "<pre><code>{}</code></pre>", esc(&report.command));
     for (name, text) in &report.files {
         let end = text.floor_char_boundary(FILE_MAX);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<details class=\"file\" style=\"margin-top:10px\"><summary>The scenario {}</summary>\
-             <pre><code>{}</code></pre></details>\n",
+             <pre><code>{}</code></pre></details>",
             esc(name),
             esc(&text[..end])
         );
@@ -340,7 +346,7 @@ fn foot(out: &mut String, report: &Report) {
         ),
         (
             "Uplinks used",
-            "Bytes that honest clients sent, against what their uplinks could have carried while \
+            "Bytes that came to honest clients, against what their uplinks could have carried while \
              they were there.",
         ),
         ("Time", "Virtual, counted from the beginning of a run, but for the time on the wall."),

@@ -71,11 +71,10 @@ impl Axis {
         let span = (to - from).max(1e-9);
         let step = step(span, 5, &[1.0, 2.0, 5.0, 10.0]);
         let first = (from / step).ceil();
-        let count = ((to / step).floor() - first).clamp(0.0, 20.0);
-        let ticks = (0..)
-            .map(f64::from)
-            .take_while(|at| *at <= count)
-            .map(|at| ((first + at) * step, trim((first + at) * step)))
+        let ticks = (0..20)
+            .map(|at| (first + f64::from(at)) * step)
+            .take_while(|at| *at <= to)
+            .map(|at| (at, trim(at)))
             .collect();
         Self { from, to: from + span, ticks, name: name.into() }
     }
@@ -410,8 +409,8 @@ mod tests {
     #[test]
     fn what_is_outside_is_drawn_at_the_edge() {
         let plot = Plot::new(100.0, 100.0, Axis::time(10.0), Axis::share(1.0));
-        assert_eq!(plot.px(20.0), plot.px(10.0));
-        assert_eq!(plot.py(-1.0), plot.py(0.0));
+        assert!((plot.px(20.0) - plot.px(10.0)).abs() < 1e-9);
+        assert!((plot.py(-1.0) - plot.py(0.0)).abs() < 1e-9);
         assert!(plot.py(1.0) < plot.py(0.0));
     }
 }

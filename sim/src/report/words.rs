@@ -51,7 +51,7 @@ pub(super) fn count(number: u64) -> String {
 pub(super) fn share(share: f64) -> String {
     let percent = share * 100.0;
     let is_whole = (percent - percent.round()).abs() < 0.05;
-    if is_whole || percent < 95.0 && percent >= 10.0 {
+    if is_whole || (10.0..95.0).contains(&percent) {
         format!("{percent:.0} %")
     } else {
         format!("{percent:.1} %")

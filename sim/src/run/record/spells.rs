@@ -34,12 +34,10 @@ impl Spells {
                 Crash::Process => self.begin(now, "crash", Some(host), "its process ended".into()),
                 Crash::Power => self.begin(now, "power", Some(host), "its power failed".into()),
             },
-            Fault::Crash(..) => {}
             Fault::Restart(host) => self.end(now, &["crash", "power"], Some(host)),
             Fault::Pause(host) if is_up => {
                 self.begin(now, "pause", Some(host), "its process was stopped".into());
             }
-            Fault::Pause(_) => {}
             Fault::Resume(host) => self.end(now, &["pause"], Some(host)),
             Fault::Cut(..) => {
                 let what = "some hosts were cut off from the others".to_owned();
@@ -80,7 +78,11 @@ impl Spells {
                 let what = "all that is on its disk was checked again".to_owned();
                 self.happen(now, "recheck", Some(host), what);
             }
-            Fault::DiskErrors(_, _, 0) | Fault::DiskMisdirects(_, 0) => {}
+            // Who is down cannot go down, and what happens never is no trouble.
+            Fault::Crash(..)
+            | Fault::Pause(_)
+            | Fault::DiskErrors(_, _, 0)
+            | Fault::DiskMisdirects(_, 0) => {}
             Fault::Clock(host, skew) if skew == Skew::NONE => {
                 self.end(now, &["clock-skew"], Some(host));
             }
@@ -137,7 +139,7 @@ impl Spells {
                 && spell.what == what
                 && secs(now) <= spell.from_s
         };
-        if open.any(|spell| has_begun(spell)) {
+        if open.any(has_begun) {
             return;
         }
         if self.add(now, kind, host, what) {

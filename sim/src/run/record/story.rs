@@ -22,7 +22,7 @@ const LAST_PIECES: usize = 3;
 
 /// Who is worth a story: the first that failed and is honest, or who was complete last.
 pub(super) fn choose(watches: &[Watch], failures: &[Failure]) -> Option<usize> {
-    let failed = failures.iter().filter_map(|failure| failure.host());
+    let failed = failures.iter().filter_map(Failure::host);
     let failed = failed.filter_map(|host| watches.iter().position(|watch| watch.host == host));
     let lacks = |watch: &Watch| watch.fetches && watch.left.is_none() && watch.complete.is_none();
     let fetching = || watches.iter().enumerate().filter(|(_, watch)| watch.fetches);
