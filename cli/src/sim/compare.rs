@@ -40,7 +40,7 @@ pub(crate) fn run(compare: &Compare) -> Outcome {
         let (a, b) = (one::quoted(&compare.a), one::quoted(b));
         let (from, to) = (compare.seeds.start, compare.seeds.end);
         let flags = one::flags(compare.how);
-        page.finish(format!("teem sim compare {a} {b} --seeds {from}..{to}{flags}"))?;
+        page.finish(&format!("teem sim compare {a} {b} --seeds {from}..{to}{flags}"))?;
     }
     let pairs: Vec<(u64, &Value, &Value)> =
         of_a.iter().filter_map(|(seed, a)| Some((*seed, a, of_b.get(seed)?))).collect();

@@ -70,7 +70,7 @@ impl PageOut {
     }
 
     /// Writes the page. `command` makes the runs; this adds what makes the page.
-    pub(super) fn finish(mut self, command: String) -> Result<(), Failure> {
+    pub(super) fn finish(mut self, command: &str) -> Result<(), Failure> {
         let folder = one::quoted(&self.folder.to_string_lossy());
         self.report.command = format!("{command} --report {folder}");
         let path = self.folder.join(PAGE);

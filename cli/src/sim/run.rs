@@ -73,7 +73,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
         };
         let shard = run.shard.map_or(String::new(), |it| format!(" --shard {}/{}", it.part, it.of));
         let (name, flags) = (one::quoted(&run.scenario), one::flags(run.how));
-        page.finish(format!("teem sim run {name} {seeds}{shard}{flags}"))?;
+        page.finish(&format!("teem sim run {name} {seeds}{shard}{flags}"))?;
     }
     totals.judge()
 }
