@@ -4,6 +4,7 @@
 //! people and programs.
 
 pub(crate) mod args;
+mod capture;
 mod compare;
 mod diff;
 mod junit;

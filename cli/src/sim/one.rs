@@ -1,6 +1,7 @@
 //! One run, measured; and many of them on some threads.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +10,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 use teem_io::clock::Clock;
+use teem_sim::capture::Captured;
 use teem_sim::run::record::Recording;
-use teem_sim::run::{Observer, Summary};
-use teem_sim::scenario::Scenario;
+use teem_sim::run::{Capturing, Observer, Summary};
+use teem_sim::scenario::{self, Scenario};
 
 use super::args::How;
 use crate::failure::Failure;
@@ -66,17 +68,36 @@ pub(super) fn run_as(
     observer: Option<&mut dyn Observer>,
     is_recorded: bool,
 ) -> Done {
+    run_captured(scenario, name, seed, how, observer, is_recorded, None).0
+}
+
+/// The same, with a capture if one is wanted; nothing is known of that if the run panicked.
+pub(super) fn run_captured(
+    scenario: &Scenario,
+    name: &str,
+    seed: u64,
+    how: How,
+    observer: Option<&mut dyn Observer>,
+    is_recorded: bool,
+    capturing: Option<Capturing>,
+) -> (Done, Option<io::Result<Captured>>) {
     let clock = Clock::new();
     let start = clock.now();
+    let mut captured = None;
     // A panic in a machine is a failure like others, and must not end a sweep.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let plan = scenario.draw(seed, how.swarm);
         if is_recorded {
-            let (outcome, recording) = teem_sim::run::record(plan, observer);
-            (outcome, Some(Box::new(recording)))
-        } else {
-            (teem_sim::run::run(plan, observer), None)
+            let (outcome, recording, of) = teem_sim::run::record(plan, observer, capturing);
+            captured = of;
+            return (outcome, Some(Box::new(recording)));
         }
+        let Some(capturing) = capturing else {
+            return (teem_sim::run::run(plan, observer), None);
+        };
+        let (outcome, of) = teem_sim::run::run_captured(plan, observer, capturing);
+        captured = Some(of);
+        (outcome, None)
     }));
     let (mut summary, recording) = outcome.map_or_else(
         |panic| {
@@ -93,7 +114,8 @@ pub(super) fn run_as(
     summary.peak_rss_bytes = peak_rss_bytes();
     let must_fail = scenario.gate.must_fail;
     let again = again(name, seed, how);
-    Done { summary, must_fail, swarm: how.swarm, again, recording }
+    let done = Done { summary, must_fail, swarm: how.swarm, again, recording };
+    (done, captured)
 }
 
 pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -119,11 +141,9 @@ fn again(name: &str, seed: u64, how: How) -> String {
 
 /// What was asked for beside the scenario and the seeds.
 pub(super) fn flags(how: How) -> String {
-    let fidelity = match how.fidelity {
-        None => "",
-        Some(super::args::Fidelity::Message) => " --fidelity message",
-        Some(super::args::Fidelity::Flow) => " --fidelity flow",
-    };
+    let fidelity = how.fidelity.map_or_else(String::new, |fidelity| {
+        format!(" --fidelity {}", scenario::Fidelity::from(fidelity).name())
+    });
     let swarm = if how.swarm { " --swarm" } else { "" };
     format!("{fidelity}{swarm}")
 }

@@ -8,6 +8,7 @@ use teem_io::clock::Clock;
 use teem_sim::run::Observer;
 
 use super::args::Run;
+use super::capture::CaptureOut;
 use super::junit::JunitOut;
 use super::one::{self, Done};
 use super::out::{self, JsonOut};
@@ -41,16 +42,26 @@ pub(crate) fn run(run: &Run) -> Outcome {
         totals.add(done, is_sweep);
         Ok(())
     };
-    if let Some(path) = &run.trace {
+    let mut told = Ok(());
+    if run.trace.is_some() || run.capture.capture.is_some() {
         let &[seed] = &seeds[..] else {
-            return Err(Failure::Input("--trace: a trace is of one seed, see --seed".into()));
+            let what = if run.trace.is_some() { "trace" } else { "capture" };
+            return Err(Failure::Input(format!("--{what}: a {what} is of one seed, see --seed")));
         };
-        let mut trace = TraceOut::create(path, &scenario, seed, run.how)?;
-        let observer: &mut dyn Observer = &mut trace;
-        let done =
-            one::run_as(&scenario, &run.scenario, seed, run.how, Some(observer), is_recorded);
-        trace.finish()?;
+        let capture = CaptureOut::create(&run.capture, &scenario, seed, run.how)?;
+        let (capture, capturing) = capture.unzip();
+        let trace = run.trace.as_deref();
+        let trace = trace.map(|path| TraceOut::create(path, &scenario, seed, run.how));
+        let mut trace = trace.transpose()?;
+        let observer = trace.as_mut().map(|trace| trace as &mut dyn Observer);
+        let (how, name) = (run.how, &run.scenario);
+        let (done, captured) =
+            one::run_captured(&scenario, name, seed, how, observer, is_recorded, capturing);
+        if let Some(trace) = trace {
+            trace.finish()?;
+        }
         settle(seed, done)?;
+        told = capture.map_or(Ok(()), |capture| capture.tell(captured));
     } else {
         let work =
             |seed: &u64| one::run_as(&scenario, &run.scenario, *seed, run.how, None, is_recorded);
@@ -75,7 +86,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
         let (name, flags) = (one::quoted(&run.scenario), one::flags(run.how));
         page.finish(&format!("teem sim run {name} {seeds}{shard}{flags}"))?;
     }
-    totals.judge()
+    totals.judge().and(told)
 }
 
 /// What came of all runs.

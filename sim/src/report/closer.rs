@@ -608,7 +608,8 @@ fn streams(recording: &Recording) -> String {
     }
     let mut out = String::from(
         "<section aria-labelledby=\"streams\"><h2 id=\"streams\">Streams</h2><p class=\"lead\">\
-         Congestion window and bytes in flight, delay, and losses.</p><div class=\"cards\">\n",
+         Of a few hosts those that carried most: congestion window and bytes in flight, delay, and \
+         losses.</p><div class=\"cards\">\n",
     );
     for (number, stream) in measured.into_iter().enumerate() {
         out.push_str(&stream_window(number, stream));
@@ -632,10 +633,10 @@ fn stream_window(number: usize, stream: &StreamSeries) -> String {
     for pair in samples.windows(2) {
         if pair[1].losses > pair[0].losses {
             let lost = pair[1].losses - pair[0].losses;
-            plot.tick("bad", pair[1].at_s, &format!("{}: {lost} lost", when(pair[1].at_s)));
+            plot.tick("bad", pair[1].at_s, &format!("{}: {lost} sent again", when(pair[1].at_s)));
         }
     }
-    let mut table = Table::new(&["Time", "Window", "In flight", "Lost so far"]);
+    let mut table = Table::new(&["Time", "Window", "In flight", "Sent again so far"]);
     for sample in samples {
         table.at(
             sample.at_s,
@@ -650,11 +651,13 @@ fn stream_window(number: usize, stream: &StreamSeries) -> String {
     Figure {
         id: &format!("stream-{number}"),
         title: &stream.name,
-        says: "Congestion window and bytes in flight. Marks on the time axis are losses.".into(),
+        says:
+            "Congestion window and bytes in flight. Marks on the time axis are segments sent again."
+                .into(),
         legend: vec![
             ("c1", "congestion window".into()),
             ("c3", "in flight".into()),
-            ("bad box", "losses".into()),
+            ("bad box", "sent again".into()),
         ],
         plots: vec![plot.finish(&format!("Window and bytes in flight of {}", stream.name))],
         table: Some(table),

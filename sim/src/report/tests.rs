@@ -19,7 +19,7 @@ latency = "1..20 ms"
 "#;
 
 fn reported(scenario: &Scenario, seed: u64) -> Reported {
-    let (outcome, recording) = record(scenario.draw(seed, false), None);
+    let (outcome, recording, _) = record(scenario.draw(seed, false), None, None);
     Reported {
         summary: outcome.summary,
         recording: Some(recording),
@@ -283,7 +283,7 @@ fn streams_are_shown_if_they_were_measured() {
         assert!(seen.contains(&format!("id={id}")), "{id}");
     }
     assert!(html.contains("host 1 to &lt;host&gt; 2"));
-    assert!(html.contains("at 2.00 s: 1 lost"), "the loss is marked");
+    assert!(html.contains("at 2.00 s: 1 sent again"), "the loss is marked");
 }
 
 /// As large as a page may become: figures of 1,000 peers over as many samples as are kept, and the

@@ -16,6 +16,8 @@ pub mod record;
 mod swarm;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -24,7 +26,8 @@ pub use bound::bound;
 pub use check::{FAILURES_MAX, Failure};
 pub use plan::{Choking, Family, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
 
-use crate::net::Logged;
+use crate::capture::Captured;
+use crate::net::{HostId, Logged};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -99,11 +102,50 @@ pub trait Observer {
 
 /// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.
 pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
-    swarm::Run::new(plan).finish(observer).0
+    swarm::Run::new(plan).finish(observer)
 }
 
-/// Carries a plan out as [`run()`] does, with the same outcome, and writes down how it goes.
-pub fn record(plan: Plan, observer: Option<&mut dyn Observer>) -> (Outcome, record::Recording) {
-    let (outcome, recording) = swarm::Run::new(plan).recorded().finish(observer);
-    (outcome, recording.unwrap_or_default())
+/// Carries a plan out as [`run()`] does, with the same outcome, and writes down how it goes; and
+/// captures it, if that is wanted.
+pub fn record(
+    plan: Plan,
+    observer: Option<&mut dyn Observer>,
+    capturing: Option<Capturing>,
+) -> (Outcome, record::Recording, Option<io::Result<Captured>>) {
+    let mut run = swarm::Run::new(plan);
+    run.record();
+    if let Some(capturing) = capturing {
+        run.capture(capturing);
+    }
+    let outcome = run.finish(observer);
+    let recording = run.take_recording().expect("it was asked for");
+    (outcome, recording, run.finish_capture())
+}
+
+/// What is captured of a run, and where it goes: a pcapng file, see [`crate::capture`].
+pub struct Capturing {
+    /// Which hosts. Those that the plan does not have are left out.
+    pub hosts: Vec<HostId>,
+    /// Where packets are written to, in parts of some 64 KiB, as the run goes.
+    pub to: Box<dyn Write + Send>,
+}
+
+impl fmt::Debug for Capturing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capturing").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+/// The same, with a capture, which changes nothing of what comes of it. Where that cannot be
+/// written, it ends, and the run goes on.
+pub fn run_captured(
+    plan: Plan,
+    observer: Option<&mut dyn Observer>,
+    capturing: Capturing,
+) -> (Outcome, io::Result<Captured>) {
+    let mut run = swarm::Run::new(plan);
+    run.capture(capturing);
+    let outcome = run.finish(observer);
+    let captured = run.finish_capture().expect("it was begun");
+    (outcome, captured)
 }

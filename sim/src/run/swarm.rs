@@ -2,6 +2,7 @@
 //! at.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,9 +22,10 @@ use super::bound::bound;
 use super::check::{Checks, Failure};
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
 use super::record::{Recorder, Recording};
-use super::{Observer, Outcome, Summary};
+use super::{Capturing, Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
-use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
+use crate::capture::{Capture, Captured};
+use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -68,6 +70,7 @@ pub(super) struct Run {
     stopped: bool,
     /// Writes down how it goes, if somebody asked for that.
     recorder: Option<Box<Recorder>>,
+    recording: Option<Box<Recording>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +115,9 @@ impl Run {
         for curve in std::mem::take(&mut plan.curves) {
             net.topology_mut().add_curve(curve);
         }
+        for line in &plan.lines {
+            net.topology_mut().add_line(*line);
+        }
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
         }
@@ -128,6 +134,7 @@ impl Run {
             last_complete: Nanos::ZERO,
             stopped: false,
             recorder: None,
+            recording: None,
             net,
             seed,
             metainfo,
@@ -204,17 +211,47 @@ impl Run {
         self.acts.insert((at, self.scheduled), act);
     }
 
-    /// Writes down how it goes; [`Run::finish`] gives it back.
-    pub(super) fn recorded(mut self) -> Self {
+    /// Writes down how it goes, from the beginning.
+    pub(super) fn record(&mut self) {
         let bound = bound(&self.plan);
         self.recorder = Some(Box::new(Recorder::new(&self.plan, bound)));
-        self
     }
 
-    pub(super) fn finish(
-        mut self,
-        mut observer: Option<&mut dyn Observer>,
-    ) -> (Outcome, Option<Recording>) {
+    /// How it went, if that was written down and it is over.
+    pub(super) fn take_recording(&mut self) -> Option<Recording> {
+        self.recording.take().map(|recording| *recording)
+    }
+
+    /// Has hosts captured, from the beginning.
+    pub(super) fn capture(&mut self, capturing: Capturing) {
+        let plan = &self.plan;
+        let comment = format!(
+            "scenario {}, seed {}, fidelity {}: TCP segments are made up from streams",
+            plan.scenario,
+            plan.seed,
+            plan.fidelity.name()
+        );
+        let mut capture = Capture::new(capturing.to, &comment);
+        for host in capturing.hosts {
+            let Some(planned) = plan.hosts.get(host) else { continue };
+            let description = match planned.role {
+                Role::Peer if planned.preload == Preload::Everything => "seeder".into(),
+                Role::Peer => "leecher".into(),
+                Role::Tracker => "tracker".into(),
+                Role::LyingTracker(lie) => format!("tracker that lies: {lie:?}"),
+                Role::Attacker(kind) => format!("attacker: {kind:?}"),
+            };
+            capture.add_host(host, ip(host), &description);
+        }
+        self.net.capture(capture);
+    }
+
+    /// Ends the capture, if there is one.
+    pub(super) fn finish_capture(&mut self) -> Option<io::Result<Captured>> {
+        self.net.finish_capture()
+    }
+
+    pub(super) fn finish(&mut self, mut observer: Option<&mut dyn Observer>) -> Outcome {
         if observer.is_some() {
             self.net.keep_log();
         }
@@ -234,8 +271,9 @@ impl Run {
             self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
-        let recorder = self.recorder.take();
-        let recording = recorder.map(|recorder| recorder.finish(&self.net, &failures));
+        if let Some(recorder) = self.recorder.take() {
+            self.recording = Some(Box::new(recorder.finish(&self.net, &failures)));
+        }
         let counters = *self.net.counters();
         let honest = self.plan.hosts.iter().filter(|host| host.role == Role::Peer).count();
         let complete = self.peers.iter().filter(|peer| peer.complete).count();
@@ -247,10 +285,7 @@ impl Run {
         let summary = Summary {
             scenario: self.plan.scenario.clone(),
             seed: self.plan.seed,
-            fidelity: match self.plan.fidelity {
-                Fidelity::Message => "message",
-                Fidelity::Flow => "flow",
-            },
+            fidelity: self.plan.fidelity.name(),
             digest: format!("{:016x}", self.net.digest()),
             hosts: self.plan.hosts.len(),
             honest,
@@ -277,7 +312,7 @@ impl Run {
             failures: failures.iter().map(ToString::to_string).collect(),
         };
         let host_digests = (0..self.net.len()).map(|host| self.net.host_digest(host)).collect();
-        (Outcome { summary, failures, host_digests }, recording)
+        Outcome { summary, failures, host_digests }
     }
 
     /// Runs to the limit, or until everybody has everything and nothing is to come.

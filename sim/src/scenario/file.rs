@@ -10,6 +10,7 @@ use teem_core::metainfo::create;
 
 use super::arrivals::Arrival;
 use super::delays::Delay;
+use super::line::Line;
 use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Time};
 use crate::actors;
 use crate::net;
@@ -26,7 +27,7 @@ pub struct Scenario {
     /// What it is about, in a line.
     #[serde(default)]
     pub about: String,
-    /// How closely the network is followed: `message` or `flow`.
+    /// How closely the network is followed: `message`, `flow` or `packet`.
     #[serde(default)]
     pub fidelity: Fidelity,
     /// What lies between any two hosts, one way.
@@ -94,6 +95,8 @@ pub enum Fidelity {
     /// Streams share the links of their hosts.
     #[default]
     Flow,
+    /// Every packet crosses links and queues; streams are TCP.
+    Packet,
 }
 
 impl From<Fidelity> for net::Fidelity {
@@ -101,7 +104,15 @@ impl From<Fidelity> for net::Fidelity {
         match fidelity {
             Fidelity::Message => Self::Message,
             Fidelity::Flow => Self::Flow,
+            Fidelity::Packet => Self::Packet,
         }
+    }
+}
+
+impl Fidelity {
+    /// As files name it.
+    pub fn name(self) -> &'static str {
+        net::Fidelity::from(self).name()
     }
 }
 
@@ -137,6 +148,8 @@ pub struct Peers {
     /// Losses each way.
     #[serde(default = "defaults::nothing")]
     pub loss: Range<Share>,
+    /// How their lines treat packets, in `packet` fidelity.
+    pub line: Option<Line>,
     /// Where they are; without it, in the region "".
     #[serde(default)]
     pub region: String,

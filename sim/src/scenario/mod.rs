@@ -33,6 +33,7 @@ mod delays;
 mod draw;
 mod families;
 mod file;
+mod line;
 mod units;
 
 pub use arrivals::Arrival;
@@ -43,6 +44,7 @@ pub use file::{
     Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
     Trackers,
 };
+pub use line::{Bursts, Line, Reorder, Waiting};
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,
 };
@@ -138,6 +140,9 @@ impl Scenario {
                 if let Some(why) = delay.wrong() {
                     return wrong(field, why);
                 }
+            }
+            if let Some((field, why)) = group.line.as_ref().and_then(Line::wrong) {
+                return wrong(&format!("line.{field}"), why);
             }
             if is_beyond(group.clock_offset, group.clock_drift) {
                 return wrong("clock_offset or clock_drift", CLOCKS);

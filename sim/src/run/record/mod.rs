@@ -29,6 +29,7 @@ use teem_core::time::Duration;
 use self::clusters::Slots;
 use self::peer::Watch;
 use self::spells::Spells;
+use self::streams::Streams;
 use super::plan::{Fault, HostPlan, Leaves, Plan, Preload, Role};
 use crate::net::{Fidelity, HostId, Net};
 use crate::swarm::Node;
@@ -68,6 +69,7 @@ pub(super) struct Recorder {
     due: Nanos,
     spells: Spells,
     slots: Option<Slots>,
+    streams: Streams,
     /// Whose turn it is to be looked at closely.
     turn: usize,
     /// Uplinks count, and each has a limit.
@@ -122,6 +124,7 @@ impl Recorder {
             rates_count && !watches.is_empty() && watches.iter().all(|watch| watch.up.is_some());
         let slots = rates_count.then(|| Slots::new(&watches)).flatten();
         Self {
+            streams: Streams::new(&watches),
             watches,
             place,
             copies: vec![0; pieces],
@@ -218,6 +221,7 @@ impl Recorder {
             let at = self.due;
             self.sample(at, net);
             self.look_closely(at, net, &host_at);
+            self.streams.sample(at, net);
             if self.samples.len() >= self.samples_max {
                 let mut number = 0;
                 self.samples.retain(|_| {

@@ -55,7 +55,8 @@ pub struct Recording {
     pub story: Option<Story>,
     /// What must not have been, in the order of the run's failures.
     pub failures: Vec<FailureNote>,
-    /// How single streams went; empty if nobody measured them.
+    /// How single streams went: those of a few hosts that carried most. Empty unless in `packet`
+    /// fidelity.
     pub streams: Vec<StreamSeries>,
 }
 

@@ -67,7 +67,7 @@ pub(super) fn reduce(
         clusters: recorder.slots.take().map(super::clusters::Slots::take),
         story,
         failures,
-        streams: Vec::new(),
+        streams: recorder.streams.take(),
     }
 }
 

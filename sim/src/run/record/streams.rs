@@ -1,7 +1,23 @@
-//! How single streams go: window, delay, what is in flight and what is lost.
+//! How single streams go, in `packet` fidelity: window, delay, what is in flight and what is lost.
+//!
+//! Streams of a few hosts are followed, and those that carried most are kept.
+
+use teem_core::ids::StreamId;
+
+use super::peer::Watch;
+use super::spells::secs;
+use crate::net::{HostId, Net};
+use crate::swarm::Node;
+use crate::time::Nanos;
 
 /// Streams of one run that are kept.
-pub const STREAMS_MAX: usize = 8;
+pub const STREAMS_MAX: usize = 6;
+
+/// Streams of one run that are followed.
+const FOLLOWED_MAX: usize = 64;
+
+/// Hosts whose streams are followed: so many of those that have everything, and so many others.
+const HOSTS_OF_EACH: usize = 2;
 
 /// Samples of a stream that are kept.
 pub const STREAM_SAMPLES_MAX: usize = 512;
@@ -19,7 +35,7 @@ pub struct StreamSample {
     pub queueing_s: f64,
     /// Bytes sent and not acknowledged.
     pub in_flight_bytes: u64,
-    /// Segments lost so far.
+    /// Segments that were sent again so far.
     pub losses: u64,
 }
 
@@ -62,6 +78,78 @@ impl StreamSeries {
     /// What is kept, in the order of time.
     pub fn samples(&self) -> &[StreamSample] {
         &self.samples
+    }
+}
+
+/// What is known of streams while a run goes on.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    hosts: Vec<HostId>,
+    followed: Vec<Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    host: HostId,
+    stream: StreamId,
+    acked_bytes: u64,
+    series: StreamSeries,
+}
+
+impl Streams {
+    pub(super) fn new(watches: &[Watch]) -> Self {
+        let of = |fetches| {
+            let hosts = watches.iter().filter(move |watch| watch.fetches == fetches);
+            hosts.take(HOSTS_OF_EACH).map(|watch| watch.host)
+        };
+        Self { hosts: of(false).chain(of(true)).collect(), followed: Vec::new() }
+    }
+
+    /// Takes a sample of each stream that is followed and there.
+    pub(super) fn sample(&mut self, at: Nanos, net: &Net<Node>) {
+        for host in &self.hosts {
+            for stream in net.stream_ids(*host) {
+                // In other fidelities there is none.
+                let Some(now) = net.stream_snapshot(*host, stream) else { continue };
+                let place = self
+                    .followed
+                    .iter()
+                    .position(|other| other.host == *host && other.stream == stream);
+                let place = match place {
+                    Some(place) => place,
+                    // A stream that carries little says little.
+                    None if self.followed.len() >= FOLLOWED_MAX || now.acked_bytes < 1 << 16 => {
+                        continue;
+                    }
+                    None => {
+                        let series = StreamSeries::new(format!("host {host}, stream {stream:?}"));
+                        let (host, acked_bytes) = (*host, 0);
+                        self.followed.push(Followed { host, stream, acked_bytes, series });
+                        self.followed.len() - 1
+                    }
+                };
+                let round_trip = now.round_trip.unwrap_or_default();
+                let least = now.round_trip_min.unwrap_or(round_trip);
+                let followed = &mut self.followed[place];
+                followed.acked_bytes = now.acked_bytes;
+                followed.series.push(StreamSample {
+                    at_s: secs(at),
+                    window_bytes: now.window_bytes,
+                    round_trip_s: round_trip.as_secs_f64(),
+                    queueing_s: round_trip.saturating_sub(least).as_secs_f64(),
+                    in_flight_bytes: now.flight_bytes,
+                    losses: now.counts.again,
+                });
+            }
+        }
+    }
+
+    /// Those that carried most, the first of them first.
+    pub(super) fn take(&mut self) -> Vec<StreamSeries> {
+        let mut followed = std::mem::take(&mut self.followed);
+        followed.sort_by_key(|one| std::cmp::Reverse(one.acked_bytes));
+        followed.truncate(STREAMS_MAX);
+        followed.into_iter().map(|one| one.series).collect()
     }
 }
 

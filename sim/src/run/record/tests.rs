@@ -24,7 +24,8 @@ fn small(more: &str, seed: u64) -> Plan {
 }
 
 fn recorded(plan: &Plan) -> (Outcome, Recording) {
-    record(plan.clone(), None)
+    let (outcome, recording, _) = record(plan.clone(), None, None);
+    (outcome, recording)
 }
 
 #[test]
@@ -192,4 +193,22 @@ fn classes_are_thirds_where_every_uplink_is_another() {
     assert_eq!(none.index, None, "nobody has served anybody");
     assert_eq!(none.classes.iter().map(|class| class.peers).sum::<usize>(), 8);
     assert!(none.classes.windows(2).all(|pair| pair[0].most < pair[1].least), "{:?}", none.classes);
+}
+
+#[test]
+fn streams_are_followed_where_there_are_packets() {
+    let (_, recording) = recorded(&small("", 9));
+    assert!(recording.streams.is_empty(), "streams have no window in flow fidelity");
+    let plan = Plan { fidelity: Fidelity::Packet, ..small("", 9) };
+    let (outcome, recording) = recorded(&plan);
+    assert_eq!(outcome.failures, []);
+    assert_eq!(outcome.summary.digest, run(plan, None).summary.digest);
+    assert!((1..=STREAMS_MAX).contains(&recording.streams.len()), "{}", recording.streams.len());
+    for stream in &recording.streams {
+        assert!(stream.name.starts_with("host "), "{}", stream.name);
+        let samples = stream.samples();
+        assert!(samples.iter().any(|sample| sample.in_flight_bytes > 0), "{}", stream.name);
+        assert!(samples.iter().all(|sample| sample.window_bytes > 0 && sample.round_trip_s > 0.0));
+        assert!(samples.windows(2).all(|pair| pair[0].losses <= pair[1].losses));
+    }
 }
