@@ -21,14 +21,15 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// None if all that fetch have the same uplink, or any.
+    /// None if all that fetch have about the same uplink, or any.
     pub(super) fn new(watches: &[Watch]) -> Option<Self> {
         let mut speeds: Vec<u64> =
             watches.iter().filter(|watch| watch.fetches).filter_map(|watch| watch.up).collect();
         speeds.sort_unstable();
         let all = speeds.clone();
         speeds.dedup();
-        if speeds.len() < 2 {
+        let is_alike = |speeds: &[u64]| speeds[speeds.len() - 1] < speeds[0] / 4 * 5;
+        if speeds.len() < 2 || is_alike(&speeds) {
             return None;
         }
         // The least of each class.
