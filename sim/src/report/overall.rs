@@ -436,7 +436,7 @@ pub(super) fn utilisation(report: &Report, wide: bool) -> Option<String> {
     let figure = Figure {
         id: "utilisation",
         title: "Uplinks used",
-        says: "Bytes that came, against what the uplinks of those who were there \
+        says: "Bytes that honest clients sent, against what the uplinks of those who were there \
                could carry. A swarm that is well fed stays near 100 % until its end; one that has \
                few pieces to give begins late."
             .into(),

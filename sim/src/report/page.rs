@@ -346,7 +346,7 @@ fn foot(out: &mut String, report: &Report) {
         ),
         (
             "Uplinks used",
-            "Bytes that came to honest clients, against what their uplinks could have carried while \
+            "Bytes that honest clients sent, against what their uplinks could have carried while \
              they were there.",
         ),
         ("Time", "Virtual, counted from the beginning of a run, but for the time on the wall."),

@@ -74,6 +74,8 @@ pub(super) struct Recorder {
     turn: usize,
     /// Uplinks count, and each has a limit.
     has_capacity: bool,
+    /// Nobody takes part but honest clients: what comes to one is what another sent.
+    is_closed: bool,
     begins: Nanos,
     healed: Nanos,
     bound: Duration,
@@ -136,6 +138,7 @@ impl Recorder {
             slots,
             turn: 0,
             has_capacity,
+            is_closed: plan.hosts.iter().all(|host| host.role == Role::Peer),
             begins: plan.hosts.iter().map(|host| host.arrives).max().unwrap_or(Nanos::ZERO),
             healed: plan.healed_at,
             bound,

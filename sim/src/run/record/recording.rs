@@ -48,7 +48,7 @@ pub struct Recording {
     pub clusters: Option<Clusters>,
     /// Jain's index of the mean download rates of those who fetched: 1 if all are the same.
     pub jain: Option<f64>,
-    /// Bytes that came to honest clients, against what their uplinks could have carried while they
+    /// Bytes that honest clients sent, against what their uplinks could have carried while they
     /// were there; none if an uplink has no limit.
     pub utilisation: Option<f64>,
     /// Of the slowest honest peer, or of the first that failed.

@@ -93,7 +93,7 @@ fn record(watch: &super::Watch, now: Nanos, net: &Net<Node>) -> PeerRecord {
     }
 }
 
-/// What came from the first to the last sample in which somebody fetched, against what the uplinks
+/// What went from the first to the last sample in which somebody fetched, against what the uplinks
 /// that were there could have carried.
 fn utilisation(recorder: &Recorder, peers: &[PeerRecord]) -> Option<f64> {
     if !recorder.has_capacity || !peers.iter().any(|peer| peer.fetches) {
@@ -102,7 +102,7 @@ fn utilisation(recorder: &Recorder, peers: &[PeerRecord]) -> Option<f64> {
     let (mut all, mut could) = (0.0, 0.0);
     for pair in recorder.samples.windows(2) {
         if pair[1].hosts.iter().chain(&pair[0].hosts).any(|host| host.is_fetching) {
-            let (moved, carried) = step(pair);
+            let (moved, carried) = step(pair, recorder.is_closed);
             all += moved;
             could += carried;
         }
@@ -110,11 +110,17 @@ fn utilisation(recorder: &Recorder, peers: &[PeerRecord]) -> Option<f64> {
     (could > 0.0).then(|| all / could)
 }
 
-/// Bytes that came between two samples, and bytes that could have been sent. What is sent goes into
-/// a buffer first, in bursts; what comes has been through the link.
-fn step(pair: &[Sample]) -> (f64, f64) {
+/// Bytes that went between two samples, and bytes that could have. What is sent goes into a buffer
+/// first, in bursts, and what comes has been through the link; but where there are trackers and
+/// attackers, it may be theirs.
+fn step(pair: &[Sample], is_closed: bool) -> (f64, f64) {
     let hosts = pair[0].hosts.iter().zip(&pair[1].hosts);
-    let moved: u64 = hosts.map(|(before, after)| after.received - before.received).sum();
+    let moved: u64 =
+        hosts
+            .map(|(before, after)| {
+                if is_closed { after.received - before.received } else { after.sent - before.sent }
+            })
+            .sum();
     let rate = f64::midpoint(pair[0].capacity as f64, pair[1].capacity as f64);
     (moved as f64, rate * pair[1].at.since(pair[0].at).as_secs_f64())
 }
@@ -155,7 +161,7 @@ fn series(recorder: &Recorder, teller: Option<usize>) -> Series {
         if recorder.has_capacity {
             let (mut moved, mut could) = (0.0, 0.0);
             for pair in samples[from..=to].windows(2) {
-                let step = step(pair);
+                let step = step(pair, recorder.is_closed);
                 moved += step.0;
                 could += step.1;
             }
