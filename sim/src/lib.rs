@@ -23,6 +23,7 @@ pub mod capture;
 pub mod content;
 mod fixed;
 pub mod flow;
+pub mod nat;
 pub mod net;
 pub mod packet;
 pub mod report;

@@ -48,6 +48,7 @@ fn plan() -> Plan {
         piece_len: 64 << 10,
         format: Format::V1,
         hosts,
+        nats: Vec::new(),
         degree: 8,
         faults: Vec::new(),
         families: Vec::new(),

@@ -54,6 +54,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         piece_len: 64 << 10,
         format: Format::V1,
         hosts,
+        nats: Vec::new(),
         degree: 20,
         faults: Vec::new(),
         families: Vec::new(),

@@ -46,6 +46,7 @@ const SCENARIOS: &[Case] = &[
     sweep("flash-crowd-1k", 5),
     sweep("flash-crowd-10k", 1),
     sweep("idle-1k", 2),
+    sweep("packet-200", 4),
     sweep("two-regions", 100),
     sweep("tracker", 100),
     sweep("churn", 100),

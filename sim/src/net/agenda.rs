@@ -50,6 +50,8 @@ pub(super) enum What {
     Left(ConnectionId, Side),
     /// This side hears that there is room again.
     Room(ConnectionId, Side),
+    /// This side learns that a NAT has forgotten the connection.
+    Broken(ConnectionId, Side),
     /// A datagram arrives, by its number.
     Datagram(u32),
     /// A packet is at its next place, by its number.
@@ -87,6 +89,7 @@ impl Entry {
             What::Wake(link) => (13, link, 0),
             What::Resend(id, side) => (14 + u64::from(side), id.slot(), id.generation()),
             What::Acknowledge(id, side) => (16 + u64::from(side), id.slot(), id.generation()),
+            What::Broken(id, side) => (18 + u64::from(side), id.slot(), id.generation()),
         };
         Self { at, order: number << 8 | kind, slot, generation }
     }
@@ -106,7 +109,8 @@ impl Entry {
             12 => What::Packet(self.slot),
             13 => What::Wake(self.slot),
             14 | 15 => What::Resend(id(), side),
-            _ => What::Acknowledge(id(), side),
+            16 | 17 => What::Acknowledge(id(), side),
+            _ => What::Broken(id(), side),
         }
     }
 

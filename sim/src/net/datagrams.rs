@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use teem_core::ids::SocketId;
 use teem_core::machine::{Datagram, Input, Machine, TransmitLimit};
+use teem_core::time::Duration;
 
 use super::agenda::What;
+use super::nats::plain;
 use super::{Fidelity, HostId, Net};
 use crate::capture::Direction;
 
@@ -55,14 +57,9 @@ impl<M: Machine> Net<M> {
             self.counters.datagrams += 1;
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
-            let to = transmit.to;
-            self.capture_datagram(host, Direction::Out, (from, to), &bytes);
-            // A host may be bound to an address besides its own.
-            let bound = self.sockets.get(&to).map(|(host, _)| *host);
-            let Some(other) = bound.or_else(|| self.by_ip.get(&to.ip()).copied()) else {
-                self.counters.datagrams_lost += 1;
-                continue;
-            };
+            self.capture_datagram(host, Direction::Out, (from, transmit.to), &bytes);
+            let leaves = self.datagram_leaves(from, transmit.to, &bytes);
+            let Some((other, from, to)) = leaves else { continue };
             if self.fidelity == Fidelity::Packet {
                 self.launch_datagram(host, other, [from, to], bytes);
                 continue;
@@ -82,18 +79,32 @@ impl<M: Machine> Net<M> {
         }
     }
 
+    /// A datagram is to arrive there after that time, whatever lies between.
+    pub(super) fn datagram_comes(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+        after: Duration,
+    ) {
+        let number = self.datagrams.insert(OnItsWay { from, to, bytes });
+        self.agenda.push(self.now + after, What::Datagram(number));
+    }
+
     pub(super) fn on_datagram(&mut self, number: u32) {
         let Some(OnItsWay { from, to, bytes }) = self.datagrams.remove(number) else { return };
         self.take_datagram(from, to, &bytes);
     }
 
     pub(super) fn take_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let there = self.sockets.get(&to).copied();
-        let there = there.filter(|(host, _)| !self.hosts[*host].paused);
-        let Some((host, socket)) = there else {
+        let to = self.datagram_enters(from, to);
+        let there = to.and_then(|to| Some((to, *self.sockets.get(&to)?)));
+        let there = there.filter(|(_, (host, _))| !self.hosts[*host].paused);
+        let Some((to, (host, socket))) = there else {
             self.counters.datagrams_lost += 1;
             return;
         };
+        let to = plain(to);
         self.capture_datagram(host, Direction::In, (from, to), bytes);
         let local = Some(to.ip());
         let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: bytes };

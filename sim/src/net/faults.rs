@@ -8,6 +8,7 @@ use teem_core::time::Duration;
 use super::agenda::{ConnectionId, What};
 use super::clock::{Clocks, Skew};
 use super::link::Access;
+use super::nats::{NatId, plain};
 use super::pipe::Mark;
 use super::{Fidelity, HostId, Net, Stuck, jobs};
 use crate::storage::Crash;
@@ -99,12 +100,15 @@ impl<M: Machine> Net<M> {
 
     /// A host gets another address. Its own connections are reset; the other ends are not told, and
     /// nothing that they send arrives. What listened and was bound is there under the new address.
+    /// Behind a NAT, it is another inside address.
     pub fn set_address(&mut self, id: HostId, ip: IpAddr) {
-        let old = std::mem::replace(&mut self.hosts[id].ip, ip);
-        if self.by_ip.get(&old) == Some(&id) {
-            self.by_ip.remove(&old);
-        }
-        self.by_ip.entry(ip).or_insert(id);
+        self.relocate(id, self.nat_of(id), ip);
+    }
+
+    /// A host gets another address, behind a NAT or behind none.
+    pub(super) fn relocate(&mut self, id: HostId, behind: Option<NatId>, ip: IpAddr) {
+        let old = self.hosts[id].ip;
+        self.note_place(id, behind, ip);
         for (connection, side) in self.streams_of(id) {
             if let Some(connection) = self.connections.get_mut(connection) {
                 connection.ends[usize::from(side)].gone = true;
@@ -120,20 +124,24 @@ impl<M: Machine> Net<M> {
             }
         }
         let moved = |address: SocketAddr| {
-            if address.ip() == old { SocketAddr::new(ip, address.port()) } else { address }
+            let address = plain(address);
+            let its = if address.ip() == old { ip } else { address.ip() };
+            SocketAddr::new(its, address.port())
         };
         let listeners: Vec<_> = self.hosts[id].listeners.iter().collect();
         for (listener, address) in listeners {
             self.listeners.remove(&address);
-            self.listeners.insert(moved(address), (id, listener));
-            self.hosts[id].listeners.insert(listener, moved(address));
+            let placed = self.placed(id, moved(address));
+            self.listeners.insert(placed, (id, listener));
+            self.hosts[id].listeners.insert(listener, placed);
         }
         let sockets: Vec<_> = self.hosts[id].sockets.iter().collect();
         for (socket, address) in sockets {
             self.sockets.remove(&address);
-            self.sockets.insert(moved(address), (id, socket));
-            self.hosts[id].sockets.insert(socket, moved(address));
-            if moved(address) != address {
+            let placed = self.placed(id, moved(address));
+            self.sockets.insert(placed, (id, socket));
+            self.hosts[id].sockets.insert(socket, placed);
+            if moved(address) != plain(address) {
                 let input = SocketInput::AddressChanged(moved(address));
                 self.input(id, Input::Socket(socket, input));
             }

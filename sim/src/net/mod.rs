@@ -4,8 +4,8 @@
 //! [`Machine::poll_timeout`] has come. A host to which nothing happens costs nothing.
 //!
 //! What a byte goes through is the [`Fidelity`]'s; how hosts are attached is [`Access`], and what
-//! lies between them [`Topology`]. Streams keep their order and lose nothing: a loss is a delay.
-//! A receiver that does not read stops the sender ([`WINDOW`]).
+//! lies between them [`Topology`]. Streams keep their order and lose nothing: a loss is a delay, or a
+//! rate, or a segment that is sent again. A receiver that does not read stops the sender ([`WINDOW`]).
 //!
 //! A host that is woken for its timers 1,000 times without time moving has a timer that does not
 //! advance: the run fails and names it.
@@ -19,6 +19,7 @@ mod faults;
 mod jobs;
 mod link;
 mod marks;
+mod nats;
 mod packets;
 mod pipe;
 mod said;
@@ -42,6 +43,7 @@ use teem_core::time::{Duration, Instant, UnixTime};
 pub use self::clock::{DRIFT_MAX_PPM, OFFSET_MAX, Skew};
 pub use self::jobs::{Answer, COMPLETIONS_MAX, Names};
 pub use self::link::{Access, LineId, Topology};
+pub use self::nats::{GIVE_UP, NATS_MAX, NatId};
 pub use self::packets::NOISE;
 pub(crate) use self::spread::log_normal;
 pub use self::spread::{Curve, CurveId, DELAY_MAX, QUANTILES_MAX, Spread};
@@ -51,6 +53,7 @@ use self::clock::Clocks;
 use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
+use self::nats::Nats;
 use self::packets::Wires;
 use self::pipe::{Connection, Pipes};
 use self::said::said;
@@ -189,6 +192,7 @@ pub struct Net<M> {
     wires: Wires,
     listeners: BTreeMap<SocketAddr, (HostId, ListenerId)>,
     sockets: BTreeMap<SocketAddr, (HostId, SocketId)>,
+    nats: Nats,
     library: Library,
     /// Hosts whose machines may have outputs, each once.
     touched: VecDeque<u32>,
@@ -284,6 +288,7 @@ impl<M: Machine> Net<M> {
             wires: Wires::default(),
             listeners: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            nats: Nats::default(),
             library: Library::new(),
             touched: VecDeque::new(),
             recent: Vec::new(),
@@ -591,6 +596,7 @@ impl<M: Machine> Net<M> {
             What::Arrive(id, side) => self.on_arrive(id, side),
             What::Left(id, side) => self.on_left(id, side, at),
             What::Room(id, side) => self.on_room(id, side, at),
+            What::Broken(id, side) => self.on_broken(id, side),
             What::Datagram(number) => self.on_datagram(number),
             What::Packet(number) => return self.on_packet(number),
             What::Wake(link) => self.on_wake(link),
@@ -742,8 +748,7 @@ impl<M: Machine> Net<M> {
     }
 
     fn free_address(&mut self, id: HostId, asked: SocketAddr) -> SocketAddr {
-        let host = &mut self.hosts[id];
-        let ip = match (asked.ip(), host.ip) {
+        let ip = match (asked.ip(), self.hosts[id].ip) {
             // It has no IPv6 address of its own, and one that nobody else has stands for that.
             (IpAddr::V6(any), IpAddr::V4(own)) if any.is_unspecified() => {
                 own.to_ipv6_mapped().into()
@@ -752,24 +757,28 @@ impl<M: Machine> Net<M> {
             (asked, _) => asked,
         };
         let mut address = SocketAddr::new(ip, asked.port());
-        while address.port() == 0
-            || asked.port() == 0
-                && (self.listeners.contains_key(&address) || self.sockets.contains_key(&address))
-        {
+        while address.port() == 0 || asked.port() == 0 && self.is_taken(id, address) {
+            let host = &mut self.hosts[id];
             address.set_port(host.ports);
             host.ports = host.ports.checked_add(1).unwrap_or(EPHEMERAL);
         }
         address
     }
 
+    fn is_taken(&self, id: HostId, address: SocketAddr) -> bool {
+        let placed = self.placed(id, address);
+        self.listeners.contains_key(&placed) || self.sockets.contains_key(&placed)
+    }
+
     fn listen(&mut self, host: HostId, listen: &Listen) {
         let address = self.free_address(host, listen.address);
-        let input = match self.listeners.entry(address) {
+        let placed = self.placed(host, address);
+        let input = match self.listeners.entry(placed) {
             _ if listen.tls => ListenerInput::Failed(SocketError::NoIdentity),
             Entry::Occupied(_) => ListenerInput::Failed(SocketError::AddressInUse),
             Entry::Vacant(vacant) => {
                 vacant.insert((host, listen.listener));
-                self.hosts[host].listeners.insert(listen.listener, address);
+                self.hosts[host].listeners.insert(listen.listener, placed);
                 ListenerInput::Bound(address)
             }
         };
@@ -778,11 +787,12 @@ impl<M: Machine> Net<M> {
 
     fn bind(&mut self, host: HostId, bind: &Bind) {
         let address = self.free_address(host, bind.address);
-        let input = match self.sockets.entry(address) {
+        let placed = self.placed(host, address);
+        let input = match self.sockets.entry(placed) {
             Entry::Occupied(_) => SocketInput::Failed(SocketError::AddressInUse),
             Entry::Vacant(vacant) => {
                 vacant.insert((host, bind.socket));
-                self.hosts[host].sockets.insert(bind.socket, address);
+                self.hosts[host].sockets.insert(bind.socket, placed);
                 SocketInput::Bound(address)
             }
         };

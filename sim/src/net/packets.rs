@@ -20,7 +20,7 @@ use teem_core::time::Duration;
 use super::agenda::{ConnectionId, Side, What};
 use super::link::{Access, Topology};
 use super::pipe::{Mark, Pipe};
-use super::{HostId, Net};
+use super::{Fidelity, HostId, Net};
 use crate::packet::line::{Fate, Weather};
 use crate::packet::queue::{Link, Offered};
 use crate::packet::tcp::{Ack, Config, MSS, Receiver, Segment, Sender, Snapshot};
@@ -404,13 +404,7 @@ impl<M: Machine> Net<M> {
             Load::Call(id) => return self.on_dial(id),
             Load::Answer(id) => self.on_answer(id),
             Load::Segment(id, side, segment, ack) => self.on_segment(id, side, segment, &ack),
-            Load::Reset(id, side) => {
-                let end = self.connections.get(id).map(|it| it.ends[usize::from(1 - side)]);
-                let is_silent = |host: u32| self.hosts[host as HostId].dark;
-                if end.is_some_and(|end| !end.gone && !is_silent(end.host)) {
-                    self.on_reset(id, 1 - side);
-                }
-            }
+            Load::Reset(id, side) => self.on_reset_packet(id, side),
             Load::TooBig(mtu, about) => self.on_too_big(mtu, about),
         }
         Ok(())
@@ -456,6 +450,18 @@ impl<M: Machine> Net<M> {
     }
 
     // Connections.
+
+    /// Whether a connection is TCP that is followed: in `packet` fidelity all are, but for those to
+    /// the gateway of a NAT, which is at no distance.
+    pub(super) fn has_segments(&self, id: ConnectionId) -> bool {
+        self.fidelity == Fidelity::Packet && !self.is_to_gateway(id)
+    }
+
+    /// Whether a call has its answer, which may be on its way.
+    pub(super) fn is_answered(&self, id: ConnectionId) -> bool {
+        let dial = self.connections.get(id).and_then(|connection| connection.dial.as_ref());
+        dial.is_some_and(|dial| dial.answer.is_some())
+    }
 
     /// Calls, and sees to it that it is done again.
     pub(super) fn call(&mut self, id: ConnectionId) {
@@ -628,6 +634,24 @@ impl<M: Machine> Net<M> {
             self.acknowledge(id, here);
         }
         self.send(id, here);
+    }
+
+    /// This side's system will have nothing to do with what the other sent.
+    fn on_reset_packet(&mut self, id: ConnectionId, side: Side) {
+        let here = 1 - side;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let end = connection.ends[usize::from(here)];
+        if end.gone || self.hosts[end.host as HostId].dark {
+            return;
+        }
+        match &mut connection.dial {
+            // The answer was lost, and whoever gave it is gone since.
+            Some(dial) if here == 0 => {
+                dial.answer = Some(Err(StreamError::Reset));
+                self.on_answer(id);
+            }
+            _ => self.on_reset(id, here),
+        }
     }
 
     /// So many positions of what this side sent are in order at the other.

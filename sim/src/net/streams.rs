@@ -10,6 +10,7 @@ use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
 use super::captures::Ear;
+use super::nats::plain;
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
 use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, Stuck, WINDOW};
 use crate::flow::progress::Progress;
@@ -55,8 +56,7 @@ impl<M: Machine> Net<M> {
         let from = self.free_address(host, asked);
         let to = connect.to;
         // Whether somebody is there turns out when the call arrives.
-        let bound = self.listeners.get(&to).map(|(host, _)| *host);
-        let there = bound.or_else(|| self.by_ip.get(&to.ip()).copied()).unwrap_or(host);
+        let there = self.whom_calls(host, to).unwrap_or(host);
         let out = self.topology.delay(host, there).as_nanos() as u64;
         let back = self.topology.delay(there, host).as_nanos() as u64;
         let ends = [End::new(host as u32, Some(connect.stream)), End::new(there as u32, None)];
@@ -65,6 +65,7 @@ impl<M: Machine> Net<M> {
         let id = self.connections.insert(connection);
         self.hosts[host].streams.insert(connect.stream, (id, 0));
         self.capture_call(id);
+        self.call_leaves(id);
         if self.fidelity == Fidelity::Packet {
             self.wires.connect(id);
             self.call(id);
@@ -75,19 +76,21 @@ impl<M: Machine> Net<M> {
 
     pub(super) fn on_dial(&mut self, id: ConnectionId) -> Result<(), Stuck> {
         let is_packet = self.fidelity == Fidelity::Packet;
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        let Some(dial) = &mut connection.dial else { return Ok(()) };
-        if is_packet && dial.answer.is_some() {
+        if is_packet && self.is_answered(id) {
             // The answer was lost.
             self.launch_answer(id);
             return Ok(());
         }
-        let (from, to) = (dial.from, dial.to);
+        let Some(arrival) = self.call_enters(id) else { return Ok(()) };
+        let anybody = arrival.is_some_and(|(_, to)| self.is_anybody_at(to));
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        let Some(dial) = &mut connection.dial else { return Ok(()) };
+        let (from, to) = arrival.unwrap_or((dial.from, dial.to));
         let [dialler, there] = connection.ends.map(|end| end.host as HostId);
         let listener = self.listeners.get(&to).copied();
         let host = listener.map_or(there, |(host, _)| host);
         // A host may listen at an address besides its own.
-        let known = listener.is_some() || self.by_ip.contains_key(&to.ip());
+        let known = arrival.is_some() && (listener.is_some() || anybody);
         let absent = !known || self.hosts[host].dark || self.hosts[host].paused;
         let cut = self.topology.is_cut(dialler, host) || self.topology.is_cut(host, dialler);
         self.counters.cut += u64::from(cut);
@@ -105,12 +108,15 @@ impl<M: Machine> Net<M> {
             }
             return Ok(());
         }
+        if self.calls_meet(id, from, to) {
+            return Ok(());
+        }
         let mut accepted = None;
         if let Some((host, on)) = listener {
             // What it says before, such as that a stream of that slot is dead, comes first.
             self.touch(host);
             self.settle_machines()?;
-            let incoming = Incoming { on, from, local: to };
+            let incoming = Incoming { on, from, local: plain(to) };
             let now = self.local(host);
             let machine = self.hosts[host].machine.as_mut();
             accepted = machine.and_then(|machine| machine.accept(now, incoming));
@@ -144,6 +150,8 @@ impl<M: Machine> Net<M> {
         self.capture_answer(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(dial) = connection.dial.take() else { return };
+        self.call_answered(id, matches!(dial.answer, Some(Ok(_))));
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let end = &mut connection.ends[0];
         end.up = true;
         let host = end.host as HostId;
@@ -159,7 +167,7 @@ impl<M: Machine> Net<M> {
                 self.send(id, 0);
             }
             Some(Err(why)) => {
-                self.connections.remove(id);
+                self.part(id);
                 self.hosts[host].streams.remove(stream);
                 self.tell(host, stream, StreamInput::ConnectFailed(why));
             }
@@ -193,7 +201,7 @@ impl<M: Machine> Net<M> {
         end.wants_write = false;
         if !heard {
             // The call is taken back before anybody heard it.
-            self.connections.remove(id);
+            self.part(id);
             return false;
         }
         let other = connection.ends[usize::from(other(side))];
@@ -210,8 +218,8 @@ impl<M: Machine> Net<M> {
         !other.is_dead()
     }
 
-    fn acknowledge_all(&mut self, id: ConnectionId, sender: Side, count: usize) {
-        if self.fidelity == Fidelity::Packet {
+    pub(super) fn acknowledge_all(&mut self, id: ConnectionId, sender: Side, count: usize) {
+        if self.has_segments(id) {
             self.on_taken(id, other(sender), count);
             return;
         }
@@ -233,7 +241,7 @@ impl<M: Machine> Net<M> {
 
     /// Drops what this side's system took and did not send.
     pub(super) fn drop_waiting(&mut self, id: ConnectionId, side: Side) {
-        if self.fidelity == Fidelity::Packet {
+        if self.has_segments(id) {
             let unsent = self.wires.halt(id, side);
             let bytes = self.pipe_mut(id, side).map_or(0, |pipe| pipe.take_back(unsent));
             self.lose(bytes as u64);
@@ -257,7 +265,7 @@ impl<M: Machine> Net<M> {
         for side in 0..2 {
             self.drop_pipe(id, side);
         }
-        self.connections.remove(id);
+        self.part(id);
     }
 
     /// Drops all that this side sent and nobody took.
@@ -275,7 +283,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// The pipe of this side, from the pool if it has none.
-    fn pipe(&mut self, id: ConnectionId, side: Side) -> u32 {
+    pub(super) fn pipe(&mut self, id: ConnectionId, side: Side) -> u32 {
         let end = &mut self.connections.get_mut(id).expect("it exists").ends[usize::from(side)];
         if end.pipe == NO_PIPE {
             end.pipe = self.pipes.take();
@@ -284,7 +292,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// Gives a pipe in which nothing moves back to the pool.
-    fn release(&mut self, id: ConnectionId, side: Side) {
+    pub(super) fn release(&mut self, id: ConnectionId, side: Side) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let end = &mut connection.ends[usize::from(side)];
         if self.pipes.get_mut(end.pipe).is_some_and(|pipe| pipe.is_empty()) {
@@ -296,6 +304,7 @@ impl<M: Machine> Net<M> {
     /// Hands in what has arrived, as far as the machine's credit goes.
     pub(super) fn deliver(&mut self, id: ConnectionId, side: Side) {
         let from = other(side);
+        let has_segments = self.has_segments(id);
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return };
             let back = Duration::from_nanos(connection.delay[usize::from(side)]);
@@ -329,7 +338,7 @@ impl<M: Machine> Net<M> {
             };
             let count = bytes.len();
             pipe.inbox_bytes -= count;
-            if self.fidelity != Fidelity::Packet {
+            if !has_segments {
                 pipe.acknowledged.push_back((self.now + back, count as u32));
             }
             let receiver = &mut self.hosts[host];
@@ -340,7 +349,7 @@ impl<M: Machine> Net<M> {
             self.counters.delivered_bytes += count as u64;
             self.counters.in_flight_bytes -= count as u64;
             self.tell(host, stream, StreamInput::Received(bytes));
-            if self.fidelity == Fidelity::Packet {
+            if has_segments {
                 self.on_taken(id, side, count);
             } else {
                 self.expect_room(id, from);
@@ -384,6 +393,7 @@ impl<M: Machine> Net<M> {
     /// Takes what a machine has to send, as far as there is room.
     pub(super) fn send(&mut self, id: ConnectionId, side: Side) {
         let window = self.window();
+        let has_segments = self.has_segments(id);
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return };
             let end = &mut connection.ends[usize::from(side)];
@@ -392,7 +402,7 @@ impl<M: Machine> Net<M> {
             let clocks = self.hosts[host].clocks.as_deref();
             let now = clocks.map_or(self.instant, |clocks| clocks.instant(self.now));
             let mut room = window;
-            if self.fidelity == Fidelity::Packet {
+            if has_segments {
                 room = self.send_buffer.saturating_sub(self.wires.unsent(id, side));
                 if room < ROOM_MIN {
                     return;
@@ -450,6 +460,7 @@ impl<M: Machine> Net<M> {
         count: usize,
         lent: &mut Vec<bytes::Bytes>,
     ) {
+        self.bytes_leave(id, side);
         let number = self.pipe(id, side);
         let connection = self.connections.get(id).expect("it exists");
         let delay = Duration::from_nanos(connection.delay[usize::from(side)]);
@@ -457,8 +468,9 @@ impl<M: Machine> Net<M> {
             [side, other(side)].map(|side| connection.ends[usize::from(side)].host as HostId);
         let cut = self.topology.is_cut(from, to);
         self.counters.cut += u64::from(cut);
+        let has_segments = self.has_segments(id);
         let pipe = &mut self.pipes[number];
-        if self.fidelity == Fidelity::Packet {
+        if has_segments {
             parcels(lent.drain(..), SMALL as u32, |parcel| pipe.waiting.push_back(parcel));
             pipe.waiting_bytes += count;
             self.push_segments(id, side, count);
@@ -496,7 +508,8 @@ impl<M: Machine> Net<M> {
                 }
                 return;
             }
-            Fidelity::Packet => return,
+            // To a gateway, which is next to it.
+            Fidelity::Packet => self.now + delay,
         };
         let at = if cut { Nanos::NEVER } else { at };
         let mut parcel = Parcel::mark(Mark::Nothing);
@@ -507,13 +520,15 @@ impl<M: Machine> Net<M> {
 
     /// Sends a mark on its way, behind all that was sent before.
     pub(super) fn enqueue_mark(&mut self, id: ConnectionId, side: Side, mark: Mark) {
-        if self.fidelity == Fidelity::Packet && mark == Mark::Reset {
+        self.bytes_leave(id, side);
+        if mark == Mark::Reset && self.has_segments(id) {
             self.launch_reset(id, side);
             return;
         }
         let number = self.pipe(id, side);
+        let has_segments = self.has_segments(id);
         let pipe = &mut self.pipes[number];
-        if self.fidelity == Fidelity::Packet {
+        if has_segments {
             pipe.waiting.push_back(Parcel::mark(mark));
             self.finish_segments(id, side);
             return;
@@ -532,7 +547,7 @@ impl<M: Machine> Net<M> {
     }
 
     /// Sends a parcel on its way; it arrives no earlier than those before it.
-    fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
+    pub(super) fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
         if let Some(captures) = &mut self.captures {
             captures.sent(self.now, id, side, &parcel);
         }
@@ -547,6 +562,9 @@ impl<M: Machine> Net<M> {
 
     /// What this side sent arrives at the other.
     pub(super) fn on_arrive(&mut self, id: ConnectionId, side: Side) {
+        if self.gateway_hears(id, side) {
+            return;
+        }
         let Some(connection) = self.connections.get(id) else { return };
         let end = connection.ends[usize::from(other(side))];
         let silent = end.gone || self.hosts[end.host as HostId].dark;

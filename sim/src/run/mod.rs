@@ -11,6 +11,7 @@
 
 mod bound;
 mod check;
+mod nats;
 mod plan;
 pub mod record;
 mod swarm;
@@ -24,7 +25,7 @@ use serde::Serialize;
 
 pub use bound::bound;
 pub use check::{FAILURES_MAX, Failure};
-pub use plan::{Choking, Family, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
+pub use plan::{Choking, Family, Fault, HostPlan, Leaves, NatPlan, PickOrder, Plan, Preload, Role};
 
 use crate::capture::Captured;
 use crate::net::{HostId, Logged};

@@ -9,6 +9,7 @@ use teem_core::session::Config;
 use teem_core::time::Duration;
 
 use crate::actors::{Kind, Lie};
+use crate::nat::NatConfig;
 use crate::net::{Access, Curve, Fidelity, Skew};
 use crate::packet::line::Line;
 use crate::storage::{Crash, JobKind, Profile};
@@ -41,6 +42,8 @@ pub struct Plan {
     pub format: Format,
     /// Who takes part, in the order of their host ids.
     pub hosts: Vec<HostPlan>,
+    /// What some of them are behind.
+    pub nats: Vec<NatPlan>,
     /// How many of those that are there a peer is told of when it arrives.
     pub degree: usize,
     /// What goes wrong, in the order of time.
@@ -83,6 +86,21 @@ pub struct HostPlan {
     pub order: PickOrder,
     /// Whom it serves.
     pub choking: Choking,
+}
+
+/// A NAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatPlan {
+    /// How it behaves.
+    pub config: NatConfig,
+    /// Which hosts are behind it.
+    pub hosts: Vec<usize>,
+    /// Which other NAT, by its place before this one, it is behind; none: it has public addresses.
+    pub behind: Option<usize>,
+    /// How many outside addresses it has; behind another NAT it has one.
+    pub addresses: usize,
+    /// Whether it forwards the clients' port to the first of the hosts.
+    pub forward: bool,
 }
 
 /// What runs on a host.

@@ -20,6 +20,7 @@ use teem_core::tracker::server;
 
 use super::bound::bound;
 use super::check::{Checks, Failure};
+use super::nats::Homes;
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
 use super::record::{Recorder, Recording};
 use super::{Capturing, Observer, Outcome, Summary};
@@ -55,6 +56,7 @@ pub(super) struct Run {
     content: Bytes,
     key: String,
     peers: Vec<Peer>,
+    homes: Homes,
     trackers: Vec<SocketAddr>,
     /// What is to be done, by time and in order.
     acts: BTreeMap<(Nanos, u64), Act>,
@@ -121,7 +123,9 @@ impl Run {
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
         }
+        let homes = Homes::new(&plan, &mut net);
         let mut run = Self {
+            homes,
             checks: Checks::new(&plan, content_id),
             peers: plan.hosts.iter().map(|_| Peer::default()).collect(),
             trackers: Vec::new(),
@@ -166,12 +170,12 @@ impl Run {
                 self.net.set_clock(host, planned.clock);
                 self.peers[host].is_skewed = true;
             }
-            self.peers[host].ip = Some(ip(host));
+            self.homes.put(&self.plan, &mut self.net, host);
+            self.is_seen_at(host, &self.public_ips(host));
             self.schedule(arrives, Act::Arrive(host));
             match role {
                 Role::Peer => {
                     self.net.mark_blocks(host);
-                    self.checks.is_at(host, ip(host));
                     self.preload(host, preload);
                     self.lacking += usize::from(preload != Preload::Everything);
                 }
@@ -204,6 +208,30 @@ impl Run {
             }
         }
         self.checks.preloaded(host, preload, &pieces);
+    }
+
+    /// Where a host is seen.
+    fn public_ips(&self, host: HostId) -> Vec<IpAddr> {
+        match self.homes.of(host) {
+            Some(nat) => self.homes.outside(&self.plan, &self.net, nat),
+            None => vec![ip(host)],
+        }
+    }
+
+    /// A host is seen at these addresses from now on, and others are told the first of them.
+    fn is_seen_at(&mut self, host: HostId, ips: &[IpAddr]) {
+        self.peers[host].ip = ips.first().copied();
+        let shared = self.homes.of(host);
+        let shared = shared.is_some_and(|nat| self.homes.has_attacker(&self.plan, nat));
+        for ip in ips {
+            if self.plan.hosts[host].role == Role::Peer {
+                self.checks.is_at(host, *ip);
+            }
+            // Whoever bans an attacker bans those who share its address.
+            if shared || self.peers[host].misdirects {
+                self.checks.excuse(*ip);
+            }
+        }
     }
 
     fn schedule(&mut self, at: Nanos, act: Act) {
@@ -450,11 +478,13 @@ impl Run {
             }
             Role::Attacker(kind) => {
                 let mut rng = self.seed.stream("targets", number);
+                let any = IpAddr::from([0, 0, 0, 0]);
+                let listens_at = if self.homes.of(host).is_some() { any } else { ip(host) };
                 let setup = Setup {
                     seed,
                     metainfo: Arc::clone(&self.metainfo),
                     content: self.content.clone(),
-                    listen: Some(SocketAddr::new(ip(host), PORT)),
+                    listen: Some(SocketAddr::new(listens_at, PORT)),
                     targets: self.choose_peers(host, &mut rng),
                 };
                 self.net.restart(host, Node::Actor(Box::new(kind.attacker(&setup))));
@@ -664,16 +694,18 @@ impl Run {
     }
 
     fn change_address(&mut self, host: HostId) {
+        if let Some(nat) = self.homes.of(host) {
+            // The NAT is who moves, with all who are behind it.
+            self.homes.renumber(&self.plan, &mut self.net, nat);
+            for host in self.plan.nats[nat].hosts.clone() {
+                self.is_seen_at(host, &self.public_ips(host));
+            }
+            return;
+        }
         self.moves += 1;
         let [_, _, high, low] = self.moves.to_be_bytes();
         let ip = IpAddr::from([11, 0, high, low]);
-        self.peers[host].ip = Some(ip);
-        if self.plan.hosts[host].role == Role::Peer {
-            self.checks.is_at(host, ip);
-        }
-        if self.peers[host].misdirects {
-            self.checks.excuse(ip);
-        }
+        self.is_seen_at(host, &[ip]);
         self.net.set_address(host, ip);
     }
 

@@ -6,7 +6,7 @@ use teem_core::time::Duration;
 
 use super::file::{Choking, Leave, Peers, Preload, Role, Scenario};
 use super::units::{Range, Rate};
-use super::{families, units};
+use super::{families, nats, units};
 use crate::net::{Access, CurveId, LineId, Skew};
 use crate::packet::line::Line;
 use crate::run::{self, Family, HostPlan, Plan};
@@ -20,7 +20,7 @@ impl Scenario {
     pub fn draw(&self, seed: u64, swarm: bool) -> Plan {
         let source = Seed::from_number(seed);
         let once = |label: &str| source.stream(label, 0);
-        let mut crew = Crew { hosts: Vec::new(), members: Vec::new() };
+        let mut crew = Crew { hosts: Vec::new(), members: Vec::new(), newcomers: Vec::new() };
         for (group, peers) in self.peers.iter().enumerate() {
             let draw = HostDraw { scenario: self, seed: &source, group };
             let count = peers.count.draw(&mut source.stream("peers count", group as u64)) as usize;
@@ -61,6 +61,7 @@ impl Scenario {
             content_len: self.content.draw(&mut once("content length")),
             piece_len: 1 << piece.draw(&mut once("piece length")),
             format: self.format.into(),
+            nats: nats::draw(self, &source, &crew),
             hosts: crew.hosts,
             degree: self.degree.draw(&mut once("degree")) as usize,
             faults: trouble.faults,
@@ -109,6 +110,8 @@ pub(super) struct Crew {
     /// Group and place in it of each of the first hosts; the others (a tracker, peers that come in
     /// place of others) are in no group.
     pub(super) members: Vec<(usize, usize)>,
+    /// Hosts that come in place of others, and the group and place that they are drawn for.
+    pub(super) newcomers: Vec<(usize, (usize, usize))>,
 }
 
 /// Draws hosts of a group.

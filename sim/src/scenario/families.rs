@@ -357,7 +357,9 @@ impl<'a> Draw<'a> {
             let (group, member) = self.crew.members[host];
             let draw = HostDraw { scenario: self.scenario, seed: self.seed, group };
             // No group has so many members.
-            let other = draw.host(member | 1 << 31, to);
+            let member = member | 1 << 31;
+            let other = draw.host(member, to);
+            self.crew.newcomers.push((self.crew.hosts.len(), (group, member)));
             self.crew.hosts.push(other);
         }
     }

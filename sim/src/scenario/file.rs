@@ -11,6 +11,7 @@ use teem_core::metainfo::create;
 use super::arrivals::Arrival;
 use super::delays::Delay;
 use super::line::Line;
+use super::nats::Nat;
 use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Time};
 use crate::actors;
 use crate::net;
@@ -184,6 +185,8 @@ pub struct Peers {
     /// By how much their clocks are too fast or too slow.
     #[serde(default = "defaults::nothing")]
     pub clock_drift: Range<Share>,
+    /// What they are behind; without it, each has a public address.
+    pub nat: Option<Nat>,
 }
 
 /// What peers come for.

@@ -34,6 +34,7 @@ mod draw;
 mod families;
 mod file;
 mod line;
+mod nats;
 mod units;
 
 pub use arrivals::Arrival;
@@ -45,6 +46,7 @@ pub use file::{
     Trackers,
 };
 pub use line::{Bursts, Line, Reorder, Waiting};
+pub use nats::{Nat, NatKind, PER_MAX, Ports, Unsolicited};
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,
 };
@@ -152,6 +154,9 @@ impl Scenario {
             }
             if group.preload.is_some_and(|preload| preload.0.most() > 1_000_000) {
                 return wrong("preload", "at most 100 %");
+            }
+            if let Some((field, why)) = group.nat.and_then(|nat| nat.wrong()) {
+                return wrong(field, why);
             }
             match &group.arrival {
                 Arrival::AtS(times) if (times.len() as u64) < group.count.most() => {
