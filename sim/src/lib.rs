@@ -13,7 +13,8 @@
 //! Nothing here reads a clock or asks for randomness: the same plan gives the same run, byte for
 //! byte, and a digest says so. For a test of a few hosts begin with [`swarm::Swarm`]; for many
 //! seeds of a whole swarm with [`scenario`] and [`run`]; for machines of one's own with
-//! [`net::Net`]. [`truth`] holds what the literature says of swarms against what ours do.
+//! [`net::Net`]. [`truth`] holds what the literature says of swarms against what ours do, and
+//! [`report`] makes a page of runs.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod flow;
 pub mod nat;
 pub mod net;
 pub mod packet;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod storage;

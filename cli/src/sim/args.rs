@@ -26,6 +26,7 @@ pub(crate) enum SimCommand {
     Run(Run),
     Replay(Replay),
     Diff(Diff),
+    Compare(Compare),
     List(List),
 }
 
@@ -66,6 +67,15 @@ pub(crate) struct Run {
     /// seed only.
     #[arg(long, value_name = "OUT")]
     pub(crate) trace: Option<PathBuf>,
+
+    /// Write a page of HTML about all seeds, DIR/index.html: curves, rates, what went wrong, and
+    /// the slowest peer's story. It needs no network.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Write results as JUnit XML, a test case for each seed; - is standard output.
+    #[arg(long, value_name = "OUT")]
+    pub(crate) junit: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) capture: Capture,
@@ -229,6 +239,57 @@ pub(crate) struct Diff {
     pub(crate) before: usize,
 }
 
+/// Compare two scenarios, or two builds, by runs in pairs of the same seed.
+///
+/// A and B are scenarios, or files of results that `teem sim run --json` wrote: of two builds, say.
+/// Of each figure it tells the difference in per cent with its 95 % interval (Student's t for
+/// pairs), what that means, and how many seeds would tell a difference of one per cent four times
+/// in five.
+#[derive(Debug, Args)]
+#[command(after_long_help = COMPARE_HELP)]
+pub(crate) struct Compare {
+    /// Scenario or file of results.
+    pub(crate) a: String,
+
+    /// Another one; with --with, the same if it is left out.
+    #[arg(required_unless_present = "with")]
+    pub(crate) b: Option<String>,
+
+    /// Run scenarios with each seed from A up to, not including, B.
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds, default_value = "0..20")]
+    pub(crate) seeds: Range<u64>,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+
+    /// Have this program run B: another build of teem.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) with: Option<PathBuf>,
+
+    /// Seeds that are run at a time.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) jobs: NonZeroUsize,
+
+    /// Exit with 1 if B is slower by more than this, and the interval leaves no doubt; or if it is
+    /// not complete with a seed with which A is.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) fail_if_slower: Option<f64>,
+
+    /// As JSON, a line for each figure and the verdict as the last.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write a page of HTML about both, DIR/index.html. For two scenarios only.
+    #[arg(long, value_name = "DIR", conflicts_with = "with")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+const COMPARE_HELP: &str = "\
+Exit codes:
+  0  whatever the verdict
+  1  B is slower than --fail-if-slower allows
+  2  A or B cannot be used, or they have no seed in common";
+
 /// List the scenarios that come with the program, or print one.
 #[derive(Debug, Args)]
 pub(crate) struct List {
@@ -335,6 +396,14 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     }
 }
 
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+    percent
+        .ok()
+        .filter(|percent| percent.is_finite() && *percent >= 0.0)
+        .ok_or_else(|| "write per cent, such as 5".into())
+}
+
 /// Nanoseconds.
 fn parse_seconds(text: &str) -> Result<u64, String> {
     let range = text.parse::<scenario::Range<scenario::Seconds>>();
@@ -378,5 +447,7 @@ mod tests {
             assert!(parse_seeds(text).is_err(), "{text}");
         }
         assert_eq!(parse_seconds("1.5"), Ok(1_500_000_000));
+        assert_eq!((parse_percent("5"), parse_percent("2.5 %")), (Ok(5.0), Ok(2.5)));
+        assert!(["", "-1", "nan", "inf"].iter().all(|text| parse_percent(text).is_err()));
     }
 }

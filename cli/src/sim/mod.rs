@@ -5,10 +5,13 @@
 
 pub(crate) mod args;
 mod capture;
+mod compare;
 mod diff;
+mod junit;
 mod list;
 mod one;
 mod out;
+mod page;
 mod replay;
 mod run;
 mod suite;
@@ -30,6 +33,7 @@ pub(crate) fn run(sim: &Sim) -> Outcome {
         SimCommand::Run(run) => run::run(run),
         SimCommand::Replay(replay) => replay::run(replay),
         SimCommand::Diff(diff) => diff::run(diff),
+        SimCommand::Compare(compare) => compare::run(compare),
         SimCommand::List(list) => list::run(list),
     }
 }

@@ -11,6 +11,7 @@ use std::thread;
 use serde_json::{Value, json};
 use teem_io::clock::Clock;
 use teem_sim::capture::Captured;
+use teem_sim::run::record::Recording;
 use teem_sim::run::{Capturing, Observer, Summary};
 use teem_sim::scenario::{self, Scenario};
 
@@ -25,6 +26,8 @@ pub(super) struct Done {
     pub(super) swarm: bool,
     /// The command that does it once more.
     pub(super) again: String,
+    /// How it went, if that was asked for and it did not panic.
+    pub(super) recording: Option<Box<Recording>>,
 }
 
 impl Done {
@@ -53,7 +56,19 @@ pub(super) fn run(
     how: How,
     observer: Option<&mut dyn Observer>,
 ) -> Done {
-    run_captured(scenario, name, seed, how, observer, None).0
+    run_as(scenario, name, seed, how, observer, false)
+}
+
+/// The same, and writes down how it goes if that `is_recorded`.
+pub(super) fn run_as(
+    scenario: &Scenario,
+    name: &str,
+    seed: u64,
+    how: How,
+    observer: Option<&mut dyn Observer>,
+    is_recorded: bool,
+) -> Done {
+    run_captured(scenario, name, seed, how, observer, is_recorded, None).0
 }
 
 /// The same, with a capture if one is wanted; nothing is known of that if the run panicked.
@@ -63,6 +78,7 @@ pub(super) fn run_captured(
     seed: u64,
     how: How,
     observer: Option<&mut dyn Observer>,
+    is_recorded: bool,
     capturing: Option<Capturing>,
 ) -> (Done, Option<io::Result<Captured>>) {
     let clock = Clock::new();
@@ -71,26 +87,34 @@ pub(super) fn run_captured(
     // A panic in a machine is a failure like others, and must not end a sweep.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let plan = scenario.draw(seed, how.swarm);
-        let Some(capturing) = capturing else { return teem_sim::run::run(plan, observer) };
+        if is_recorded {
+            let (outcome, recording, of) = teem_sim::run::record(plan, observer, capturing);
+            captured = of;
+            return (outcome, Some(Box::new(recording)));
+        }
+        let Some(capturing) = capturing else {
+            return (teem_sim::run::run(plan, observer), None);
+        };
         let (outcome, of) = teem_sim::run::run_captured(plan, observer, capturing);
         captured = Some(of);
-        outcome
+        (outcome, None)
     }));
-    let mut summary = outcome.map_or_else(
+    let (mut summary, recording) = outcome.map_or_else(
         |panic| {
             let mut summary = Summary::default();
             summary.scenario.clone_from(&scenario.name);
             summary.seed = seed;
             summary.failed = true;
             summary.failures = vec![format!("panicked: {}", message(&*panic))];
-            summary
+            (summary, None)
         },
-        |outcome| outcome.summary,
+        |(outcome, recording)| (outcome.summary, recording),
     );
     summary.wall_s = clock.now().saturating_since(start).as_secs_f64();
     summary.peak_rss_bytes = peak_rss_bytes();
     let must_fail = scenario.gate.must_fail;
-    let done = Done { summary, must_fail, swarm: how.swarm, again: again(name, seed, how) };
+    let again = again(name, seed, how);
+    let done = Done { summary, must_fail, swarm: how.swarm, again, recording };
     (done, captured)
 }
 
@@ -99,19 +123,29 @@ pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// The command that shows a run again.
 fn again(name: &str, seed: u64, how: How) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,".contains(c);
-    let name = if name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', "'\\''"))
-    };
+    let name = quoted(name);
+    format!("teem sim run {name} --seed {seed}{}", flags(how))
+}
+
+/// What was asked for beside the scenario and the seeds.
+pub(super) fn flags(how: How) -> String {
     let fidelity = how.fidelity.map_or_else(String::new, |fidelity| {
         format!(" --fidelity {}", scenario::Fidelity::from(fidelity).name())
     });
     let swarm = if how.swarm { " --swarm" } else { "" };
-    format!("teem sim run {name} --seed {seed}{fidelity}{swarm}")
+    format!("{fidelity}{swarm}")
 }
 
 /// The most memory that this process had at a time since [`forget_peak`], as far as the system

@@ -23,7 +23,7 @@ impl JsonOut {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
         match path {
             None => Ok(Self::Nowhere),
-            Some(path) if path == Path::new("-") => Ok(Self::Stdout),
+            Some(path) if is_stdout(path) => Ok(Self::Stdout),
             Some(path) => {
                 let file = File::create(path).map_err(|error| Failure::file(path, &error))?;
                 Ok(Self::File(path.to_owned(), file))
@@ -69,6 +69,11 @@ impl JsonOut {
         }
         Ok(())
     }
+}
+
+/// Whether a path stands for standard output.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// How a run ended, in a line; and below it what was wrong, also (`all`) if that must be.

@@ -30,7 +30,8 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
     };
     let observer: &mut dyn Observer = &mut teller;
     let (name, seed, how) = (&replay.scenario, replay.seed, replay.how);
-    let (done, captured) = one::run_captured(&scenario, name, seed, how, Some(observer), capturing);
+    let (done, captured) =
+        one::run_captured(&scenario, name, seed, how, Some(observer), false, capturing);
     // Whoever read it is gone: nobody to tell.
     let _ = teller.to.flush();
     out::tell(&format!("{} seed {}", scenario.name, replay.seed), &done, true);

@@ -9,8 +9,10 @@ use teem_sim::run::Observer;
 
 use super::args::Run;
 use super::capture::CaptureOut;
+use super::junit::JunitOut;
 use super::one::{self, Done};
 use super::out::{self, JsonOut};
+use super::page::PageOut;
 use super::trace::TraceOut;
 use crate::failure::Failure;
 use crate::{Outcome, report, size};
@@ -21,12 +23,22 @@ pub(crate) fn run(run: &Run) -> Outcome {
     let seeds: Vec<u64> =
         run.seeds.range().filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed))).collect();
     let mut out = JsonOut::open(run.json.as_deref())?;
+    let mut junit =
+        run.junit.as_deref().map(|to| JunitOut::open(to, &scenario.name)).transpose()?;
+    let mut page = run.report.as_deref().map(PageOut::create).transpose()?;
+    let is_recorded = page.is_some();
     let clock = Clock::new();
     let start = clock.now();
     let mut totals = Totals::default();
-    let mut settle = |seed: u64, done: Done| {
+    let mut settle = |seed: u64, mut done: Done| {
         out::tell(&format!("{} seed {seed}", scenario.name), &done, !is_sweep);
         out.write("run", done.json())?;
+        if let Some(junit) = &mut junit {
+            junit.add(&done, is_sweep);
+        }
+        if let Some(page) = &mut page {
+            page.add(0, &mut done);
+        }
         totals.add(done, is_sweep);
         Ok(())
     };
@@ -42,21 +54,37 @@ pub(crate) fn run(run: &Run) -> Outcome {
         let trace = trace.map(|path| TraceOut::create(path, &scenario, seed, run.how));
         let mut trace = trace.transpose()?;
         let observer = trace.as_mut().map(|trace| trace as &mut dyn Observer);
+        let (how, name) = (run.how, &run.scenario);
         let (done, captured) =
-            one::run_captured(&scenario, &run.scenario, seed, run.how, observer, capturing);
+            one::run_captured(&scenario, name, seed, how, observer, is_recorded, capturing);
         if let Some(trace) = trace {
             trace.finish()?;
         }
         settle(seed, done)?;
         told = capture.map_or(Ok(()), |capture| capture.tell(captured));
     } else {
-        let work = |seed: &u64| one::run(&scenario, &run.scenario, *seed, run.how, None);
+        let work =
+            |seed: &u64| one::run_as(&scenario, &run.scenario, *seed, run.how, None, is_recorded);
         one::in_order(&seeds, run.jobs, work, |seed, done| settle(*seed, done))?;
     }
     let wall_s = clock.now().saturating_since(start).as_secs_f64();
     out.write("summary", totals.json(&scenario.name, wall_s))?;
-    if !out.is_stdout() {
+    let is_silent = out.is_stdout() || run.junit.as_deref().is_some_and(out::is_stdout);
+    if !is_silent {
         totals.tell(&scenario.name, wall_s);
+    }
+    if let Some(junit) = junit {
+        junit.finish(wall_s)?;
+    }
+    if let Some(mut page) = page {
+        page.about(&scenario, &run.scenario);
+        let seeds = match &run.seeds.seeds {
+            Some(seeds) => format!("--seeds {}..{}", seeds.start, seeds.end),
+            None => format!("--seed {}", run.seeds.range().start),
+        };
+        let shard = run.shard.map_or(String::new(), |it| format!(" --shard {}/{}", it.part, it.of));
+        let (name, flags) = (one::quoted(&run.scenario), one::flags(run.how));
+        page.finish(&format!("teem sim run {name} {seeds}{shard}{flags}"))?;
     }
     totals.judge().and(told)
 }

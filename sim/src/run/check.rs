@@ -211,6 +211,11 @@ impl Checks {
         self.honest.insert(ip, host);
     }
 
+    /// The client at an address.
+    pub(super) fn host_at(&self, ip: IpAddr) -> Option<HostId> {
+        self.honest.get(&ip).copied()
+    }
+
     /// Whoever is at this address may be banned: its disk makes it send what is wrong.
     pub(super) fn excuse(&mut self, ip: IpAddr) {
         self.excused.insert(ip);

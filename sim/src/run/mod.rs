@@ -13,6 +13,7 @@ mod bound;
 mod check;
 mod nats;
 mod plan;
+pub mod record;
 mod swarm;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,23 @@ pub trait Observer {
 /// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.
 pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
     swarm::Run::new(plan).finish(observer)
+}
+
+/// Carries a plan out as [`run()`] does, with the same outcome, and writes down how it goes; and
+/// captures it, if that is wanted.
+pub fn record(
+    plan: Plan,
+    observer: Option<&mut dyn Observer>,
+    capturing: Option<Capturing>,
+) -> (Outcome, record::Recording, Option<io::Result<Captured>>) {
+    let mut run = swarm::Run::new(plan);
+    run.record();
+    if let Some(capturing) = capturing {
+        run.capture(capturing);
+    }
+    let outcome = run.finish(observer);
+    let recording = run.take_recording().expect("it was asked for");
+    (outcome, recording, run.finish_capture())
 }
 
 /// What is captured of a run, and where it goes: a pcapng file, see [`crate::capture`].

@@ -22,6 +22,7 @@ use super::bound::bound;
 use super::check::{Checks, Failure};
 use super::nats::Homes;
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
+use super::record::{Recorder, Recording};
 use super::{Capturing, Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::capture::{Capture, Captured};
@@ -69,6 +70,9 @@ pub(super) struct Run {
     last_complete: Nanos,
     /// The observer has seen enough.
     stopped: bool,
+    /// Writes down how it goes, if somebody asked for that.
+    recorder: Option<Box<Recorder>>,
+    recording: Option<Box<Recording>>,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +137,8 @@ impl Run {
             moves: 0,
             last_complete: Nanos::ZERO,
             stopped: false,
+            recorder: None,
+            recording: None,
             net,
             seed,
             metainfo,
@@ -233,6 +239,17 @@ impl Run {
         self.acts.insert((at, self.scheduled), act);
     }
 
+    /// Writes down how it goes, from the beginning.
+    pub(super) fn record(&mut self) {
+        let bound = bound(&self.plan);
+        self.recorder = Some(Box::new(Recorder::new(&self.plan, bound)));
+    }
+
+    /// How it went, if that was written down and it is over.
+    pub(super) fn take_recording(&mut self) -> Option<Recording> {
+        self.recording.take().map(|recording| *recording)
+    }
+
     /// Has hosts captured, from the beginning.
     pub(super) fn capture(&mut self, capturing: Capturing) {
         let plan = &self.plan;
@@ -282,6 +299,9 @@ impl Run {
             self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
+        if let Some(recorder) = self.recorder.take() {
+            self.recording = Some(Box::new(recorder.finish(&self.net, &failures)));
+        }
         let counters = *self.net.counters();
         let honest = self.plan.hosts.iter().filter(|host| host.role == Role::Peer).count();
         let complete = self.peers.iter().filter(|peer| peer.complete).count();
@@ -359,6 +379,10 @@ impl Run {
                 return Ok(());
             }
             let next = self.acts.first_key_value().map_or(limit, |((at, _), _)| (*at).min(limit));
+            if let Some(recorder) = &mut self.recorder {
+                let until = self.net.next().map_or(next, |at| at.min(next));
+                recorder.sample_until(until, &self.net, |ip| self.checks.host_at(ip));
+            }
             // What happens at the very time of an act comes before it.
             if !self.net.step_within(next)? && next >= limit {
                 return Ok(());
@@ -377,6 +401,9 @@ impl Run {
         }
         while let Some(event) = self.net.poll_event(host) {
             self.checks.on_event(host, &event, &self.net);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.on_event(self.net.nanos(), host, &event, &self.net);
+            }
             match event {
                 Event::TorrentFinished(_) => self.completed(host),
                 Event::TorrentReady(id) => {
@@ -399,6 +426,9 @@ impl Run {
             return;
         }
         peer.complete = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_complete(self.net.nanos(), host);
+        }
         if self.plan.hosts[host].preload != Preload::Everything {
             self.lacking -= 1;
             self.last_complete = self.net.nanos();
@@ -425,6 +455,9 @@ impl Run {
             return;
         }
         self.peers[host].came = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_up(self.net.nanos(), host);
+        }
         self.peers[host].incarnation += 1;
         self.checks.fire(Family::ClockSkew, u64::from(self.peers[host].is_skewed));
         let number = (host as u64) << 16 | self.peers[host].incarnation;
@@ -541,6 +574,9 @@ impl Run {
         if self.net.crash(host, Crash::Process).is_some() {
             self.checks.fire(Family::Churn, 1);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_left(self.net.nanos(), host, &self.plan.hosts[host]);
+        }
         let planned = &self.plan.hosts[host];
         let lacks = planned.role == Role::Peer
             && planned.preload != Preload::Everything
@@ -549,10 +585,14 @@ impl Run {
     }
 
     fn fault(&mut self, fault: Fault) -> Result<(), Stuck> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_fault(self.net.nanos(), &fault, &self.plan, &self.net);
+        }
         match fault {
             Fault::Crash(host, how) => {
                 self.count_blocks(host);
                 if self.net.crash(host, how).is_some() {
+                    self.record_down(host);
                     let family = match how {
                         Crash::Process => Family::Crash,
                         Crash::Power => Family::Power,
@@ -629,6 +669,9 @@ impl Run {
         }
         self.count_blocks(host);
         let was_up = self.net.crash(host, Crash::Process).is_some();
+        if was_up {
+            self.record_down(host);
+        }
         let name = resume_name(self.metainfo.info().swarm_hash());
         self.net.disk_mut(host).set_saved(&state(), &name, None);
         self.change_address(host);
@@ -636,8 +679,17 @@ impl Run {
         let fetches = self.plan.hosts[host].preload != Preload::Everything;
         let was_complete = std::mem::take(&mut self.peers[host].complete);
         self.lacking += usize::from(was_complete && fetches);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_recheck(host);
+        }
         if was_up {
             self.start(host);
+        }
+    }
+
+    fn record_down(&mut self, host: HostId) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_down(self.net.nanos(), host);
         }
     }
 
@@ -683,6 +735,9 @@ impl Run {
 
     /// The second phase begins: nothing is wrong any more.
     fn heal_all(&mut self) -> Result<(), Stuck> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_healed(self.net.nanos());
+        }
         self.net.heal();
         for host in 0..self.peers.len() {
             self.heal_disk(host);
