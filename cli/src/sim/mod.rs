@@ -10,6 +10,7 @@ mod one;
 mod out;
 mod replay;
 mod run;
+mod shrink;
 mod suite;
 mod trace;
 mod truth;
@@ -28,6 +29,7 @@ pub(crate) fn run(sim: &Sim) -> Outcome {
     match &sim.command {
         SimCommand::Run(run) => run::run(run),
         SimCommand::Replay(replay) => replay::run(replay),
+        SimCommand::Shrink(shrink) => shrink::run(shrink),
         SimCommand::Diff(diff) => diff::run(diff),
         SimCommand::List(list) => list::run(list),
     }

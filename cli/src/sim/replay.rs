@@ -14,7 +14,8 @@ use crate::failure::Failure;
 
 pub(crate) fn run(replay: &Replay) -> Outcome {
     let scenario = super::load(&replay.scenario, replay.how)?;
-    let plan = scenario.draw(replay.seed, replay.how.swarm);
+    let seed = replay.seed.or(scenario.seed).unwrap_or(0);
+    let plan = scenario.draw(seed, replay.how.swarm);
     if let Some(host) = replay.hosts.iter().find(|host| **host >= plan.hosts.len()) {
         let last = plan.hosts.len() - 1;
         return Err(Failure::Input(format!("--host {host}: there are hosts 0 to {last}")));
@@ -26,10 +27,10 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
         gone: false,
     };
     let observer: &mut dyn Observer = &mut teller;
-    let done = one::run(&scenario, &replay.scenario, replay.seed, replay.how, Some(observer));
+    let done = one::run(&scenario, &replay.scenario, seed, replay.how, Some(observer));
     // Whoever read it is gone: nobody to tell.
     let _ = teller.to.flush();
-    out::tell(&format!("{} seed {}", scenario.name, replay.seed), &done, true);
+    out::tell(&format!("{} seed {}", scenario.name, seed), &done, true);
     if done.summary.failed {
         return Err(Failure::Incomplete("the run failed".into()));
     }

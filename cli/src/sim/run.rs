@@ -18,7 +18,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
     let scenario = super::load(&run.scenario, run.how)?;
     let is_sweep = run.seeds.seeds.is_some();
     let seeds: Vec<u64> =
-        run.seeds.range().filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed))).collect();
+        run.seeds.range(scenario.seed).filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed))).collect();
     let mut out = JsonOut::open(run.json.as_deref())?;
     let clock = Clock::new();
     let start = clock.now();
@@ -226,6 +226,12 @@ impl Totals {
             }
             (runs, _) => format!("{} of {runs} runs failed", self.wrong),
         };
-        Err(Failure::Incomplete(format!("{what}; to see it again:\n    {again}")))
+        let mut text = format!("{what}; to see it again:\n    {again}");
+        if self.failed > 0
+            && let Some(arguments) = again.strip_prefix("teem sim run ")
+        {
+            text += &format!("\nand with as little as it takes:\n    teem sim shrink {arguments}");
+        }
+        Err(Failure::Incomplete(text))
     }
 }

@@ -63,8 +63,10 @@ pub(super) struct Run {
     lacking: usize,
     moves: u32,
     last_complete: Nanos,
-    /// The observer has seen enough.
+    /// The observer has seen enough, or there were too many events.
     stopped: bool,
+    /// After so many events the run ends.
+    events_max: u64,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +115,7 @@ impl Run {
             net.topology_mut().set_distance(*one, *other, *distance);
         }
         let mut run = Self {
-            checks: Checks::new(&plan, content_id),
+            checks: Checks::new(&plan, content_id, &key),
             peers: plan.hosts.iter().map(|_| Peer::default()).collect(),
             trackers: Vec::new(),
             acts: BTreeMap::new(),
@@ -124,6 +126,7 @@ impl Run {
             moves: 0,
             last_complete: Nanos::ZERO,
             stopped: false,
+            events_max: u64::MAX,
             net,
             seed,
             metainfo,
@@ -138,6 +141,12 @@ impl Run {
         }
         run.schedule(run.plan.healed_at, Act::HealAll);
         run
+    }
+
+    /// Ends after so many events.
+    pub(super) const fn at_most(mut self, events_max: u64) -> Self {
+        self.events_max = events_max;
+        self
     }
 
     /// A place on the network for everybody, and on the agenda for their coming and going.
@@ -155,6 +164,9 @@ impl Run {
                 self.net.set_clock(host, planned.clock);
                 self.peers[host].is_skewed = true;
             }
+            if role == Role::Nobody {
+                continue;
+            }
             self.peers[host].ip = Some(ip(host));
             self.schedule(arrives, Act::Arrive(host));
             match role {
@@ -167,7 +179,7 @@ impl Run {
                 Role::Tracker | Role::LyingTracker(_) => {
                     self.trackers.push(SocketAddr::new(ip(host), TRACKER_PORT));
                 }
-                Role::Attacker(_) => {}
+                Role::Attacker(_) | Role::Nobody => {}
             }
         }
     }
@@ -205,7 +217,8 @@ impl Run {
             self.net.keep_log();
         }
         let bound = bound(&self.plan);
-        let last_arrival = self.plan.hosts.iter().map(|host| host.arrives).max();
+        let hosts = || self.plan.hosts.iter().filter(|host| host.role != Role::Nobody);
+        let last_arrival = hosts().map(|host| host.arrives).max();
         let begins = last_arrival.unwrap_or(Nanos::ZERO);
         let allowed = bound * u32::try_from(self.plan.bound_permille / 10).unwrap_or(u32::MAX)
             / 100
@@ -213,10 +226,14 @@ impl Run {
         let limit = self.plan.ends_at.unwrap_or_else(|| begins.max(self.plan.healed_at) + allowed);
         if let Err(stuck) = self.run_until(limit, &mut observer) {
             self.checks.fail(stuck.into());
+            // What led to it is what somebody looks on for.
+            if let Some(observer) = &mut observer {
+                let _ = self.net.take_log().iter().try_for_each(|logged| observer.on_logged(logged));
+            }
         }
         if self.stopped {
             self.checks.recount(&self.net);
-        } else {
+        } else if !self.checks.has_failed() {
             self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
@@ -236,7 +253,7 @@ impl Run {
                 Fidelity::Flow => "flow",
             },
             digest: format!("{:016x}", self.net.digest()),
-            hosts: self.plan.hosts.len(),
+            hosts: self.plan.hosts.iter().filter(|host| host.role != Role::Nobody).count(),
             honest,
             complete,
             events: counters.events,
@@ -297,6 +314,10 @@ impl Run {
                 self.checks.recount(&self.net);
             }
             if self.is_over() || self.checks.has_failed() {
+                return Ok(());
+            }
+            if self.net.counters().events > self.events_max {
+                self.stopped = true;
                 return Ok(());
             }
             let next = self.acts.first_key_value().map_or(limit, |((at, _), _)| (*at).min(limit));
@@ -362,7 +383,8 @@ impl Run {
     }
 
     fn start(&mut self, host: HostId) {
-        if self.net.is_up(host) || self.peers[host].left {
+        let is_nobody = self.plan.hosts[host].role == Role::Nobody;
+        if self.net.is_up(host) || self.peers[host].left || is_nobody {
             return;
         }
         self.peers[host].came = true;
@@ -395,6 +417,7 @@ impl Run {
                 };
                 self.net.restart(host, Node::Actor(Box::new(kind.attacker(&setup))));
             }
+            Role::Nobody => {}
         }
     }
 
@@ -438,27 +461,30 @@ impl Run {
         self.net.restart(host, Node::Session(session.into()));
     }
 
-    /// Whom a host is told of: half the degree of those that are here, as calls go both ways.
+    /// Whom a host is told of: half the degree of those that are here, as calls go both ways. Each
+    /// has a number of its own for that, so that one who is not there leaves the others.
     fn choose_peers(&self, host: HostId, rng: &mut Rng) -> Vec<SocketAddr> {
         let now = self.net.nanos();
-        let mut there: Vec<HostId> = (0..self.plan.hosts.len())
+        let salt = rng.next_u64();
+        let mut there: Vec<(u64, HostId)> = (0..self.plan.hosts.len())
             .filter(|other| {
                 let planned = &self.plan.hosts[*other];
                 *other != host
-                    && !matches!(planned.role, Role::Tracker | Role::LyingTracker(_))
+                    && matches!(planned.role, Role::Peer | Role::Attacker(_))
                     && planned.arrives <= now
                     && !self.peers[*other].left
             })
+            .map(|other| (mix(salt ^ (other as u64).wrapping_mul(GOLDEN)), other))
             .collect();
         let wanted = self.plan.degree.div_ceil(2).min(there.len());
-        for at in 0..wanted {
-            let other = at + rng.below((there.len() - at) as u32) as usize;
-            there.swap(at, other);
+        if wanted < there.len() {
+            there.select_nth_unstable(wanted);
+            there.truncate(wanted);
         }
-        there.truncate(wanted);
+        there.sort_unstable();
         there
             .iter()
-            .filter_map(|other| self.peers[*other].ip)
+            .filter_map(|(_, other)| self.peers[*other].ip)
             .map(|ip| SocketAddr::new(ip, PORT))
             .collect()
     }
@@ -708,13 +734,19 @@ fn fill(bytes: &mut [u8], seed: Seed) {
     let mut state = seed.stream("content", 0).next_u64() | 1;
     for chunk in bytes.chunks_mut(8) {
         // The generator of Steele, Lea and Flood (2014), known as SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
-        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        state = state.wrapping_add(GOLDEN);
+        chunk.copy_from_slice(&mix(state).to_le_bytes()[..chunk.len()]);
     }
+}
+
+/// 2^64 over the golden ratio: the step of SplitMix64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The mixing of SplitMix64.
+const fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// Each client's own order, whatever others have.
