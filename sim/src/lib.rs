@@ -27,8 +27,8 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod storage;
-mod sweep;
 pub mod swarm;
+mod sweep;
 pub mod time;
 pub mod truth;
 

@@ -10,7 +10,8 @@ use teem_sim::time::Nanos;
 /// Writes it down and reads it.
 fn again(plan: &Plan) -> Plan {
     let text = write(plan).expect("it can be said");
-    let scenario = Scenario::parse("a file", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let scenario =
+        Scenario::parse("a file", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     scenario.plan()
 }
 

@@ -17,8 +17,11 @@ use crate::{Outcome, report, size};
 pub(crate) fn run(run: &Run) -> Outcome {
     let scenario = super::load(&run.scenario, run.how)?;
     let is_sweep = run.seeds.seeds.is_some();
-    let seeds: Vec<u64> =
-        run.seeds.range(scenario.seed).filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed))).collect();
+    let seeds: Vec<u64> = run
+        .seeds
+        .range(scenario.seed)
+        .filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed)))
+        .collect();
     let mut out = JsonOut::open(run.json.as_deref())?;
     let clock = Clock::new();
     let start = clock.now();
@@ -226,12 +229,11 @@ impl Totals {
             }
             (runs, _) => format!("{} of {runs} runs failed", self.wrong),
         };
-        let mut text = format!("{what}; to see it again:\n    {again}");
-        if self.failed > 0
-            && let Some(arguments) = again.strip_prefix("teem sim run ")
-        {
-            text += &format!("\nand with as little as it takes:\n    teem sim shrink {arguments}");
-        }
+        let shrink = again.strip_prefix("teem sim run ").filter(|_| self.failed > 0);
+        let shrink = shrink.map_or_else(String::new, |arguments| {
+            format!("\nand with as little as it takes:\n    teem sim shrink {arguments}")
+        });
+        let text = format!("{what}; to see it again:\n    {again}{shrink}");
         Err(Failure::Incomplete(text))
     }
 }

@@ -17,8 +17,7 @@ pub(crate) fn run(args: &Shrink) -> Outcome {
     let scenario = super::load(&args.scenario, args.how)?;
     let seed = args.seed.or(scenario.seed).unwrap_or(0);
     let plan = scenario.draw(seed, args.how.swarm);
-    let limits =
-        Limits { runs_max: args.runs.get(), jobs: args.jobs.get(), ..Limits::default() };
+    let limits = Limits { runs_max: args.runs.get(), jobs: args.jobs.get(), ..Limits::default() };
     let clock = Clock::new();
     let start = clock.now();
     let mut tell = |progress: &Progress| {
@@ -56,13 +55,11 @@ fn settle(args: &Shrink, shrunk: &Shrunk) -> Outcome {
 }
 
 fn put(path: Option<&Path>, text: &str) -> Outcome {
-    match path {
-        Some(path) => std::fs::write(path, text).map_err(|error| Failure::file(path, &error)),
-        None => {
-            report::line(text);
-            Ok(())
-        }
+    if let Some(path) = path {
+        return std::fs::write(path, text).map_err(|error| Failure::file(path, &error));
     }
+    report::line(text);
+    Ok(())
 }
 
 fn line(progress: &Progress) -> String {

@@ -32,9 +32,9 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-pub use config::{Config, Encryption};
 #[cfg(feature = "planted-bugs")]
 pub use config::PlantedBug;
+pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
 pub use filter::{IpFilter, RANGES_MAX};
 pub use gate::RateLimits;

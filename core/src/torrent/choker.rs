@@ -306,8 +306,11 @@ impl Slots {
     fn forget(&mut self, peers: &[Candidate]) -> Vec<Candidate> {
         self.salt = [self.rng.next_u64(), self.rng.next_u64()];
         self.optimistic.clear();
-        let forgotten =
-            peers.iter().map(|peer| Candidate { unchoked_since: None, last_unchoked: None, ..*peer });
+        let forgotten = peers.iter().map(|peer| Candidate {
+            unchoked_since: None,
+            last_unchoked: None,
+            ..*peer
+        });
         forgotten.collect()
     }
 

@@ -21,7 +21,7 @@ pub const FLAPS_MAX: usize = 5;
 pub const FLAPS_WITHIN: Duration = Duration::from_mins(2);
 
 /// Two looks are at most so far apart, so that two pairs are shorter than an optimistic turn.
-const APART_MAX: Duration = Duration::from_millis(12_000);
+const APART_MAX: Duration = Duration::from_secs(12);
 
 /// What one client does with its slots.
 #[derive(Debug, Default)]

@@ -228,7 +228,8 @@ impl Run {
             self.checks.fail(stuck.into());
             // What led to it is what somebody looks on for.
             if let Some(observer) = &mut observer {
-                let _ = self.net.take_log().iter().try_for_each(|logged| observer.on_logged(logged));
+                let _ =
+                    self.net.take_log().iter().try_for_each(|logged| observer.on_logged(logged));
             }
         }
         if self.stopped {

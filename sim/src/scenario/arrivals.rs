@@ -46,9 +46,7 @@ impl Arrival {
                 let within = Range::<Seconds>::new(0, span);
                 (0..count).map(|host| Nanos(within.draw(&mut each(host)))).collect()
             }
-            Self::At(time) => {
-                (0..count).map(|host| Nanos(time.draw(&mut each(host)))).collect()
-            }
+            Self::At(time) => (0..count).map(|host| Nanos(time.draw(&mut each(host)))).collect(),
             Self::AtS(times) => {
                 let time = |host: usize| times[host.min(times.len() - 1)];
                 (0..count).map(|host| Nanos(time(host).draw(&mut each(host)))).collect()

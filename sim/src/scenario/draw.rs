@@ -183,9 +183,10 @@ impl HostDraw<'_> {
             leaves,
             preload: self.preload(member),
             disk: peers.disk.into(),
-            clock: peers.clock.map_or_else(|| self.clock(member), |clock| {
-                events::skew(clock.offset, clock.drift)
-            }),
+            clock: peers.clock.map_or_else(
+                || self.clock(member),
+                |clock| events::skew(clock.offset, clock.drift),
+            ),
             config,
             order: peers.order.into(),
             choking: match &peers.choking {

@@ -160,7 +160,9 @@ impl Event {
         let [Kind { name, host, takes }] = &kinds[..] else {
             let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
             return Some(match &names[..] {
-                [] => "says nothing: write what happens, such as { at = \"12 s\", crash = 3 }".into(),
+                [] => {
+                    "says nothing: write what happens, such as { at = \"12 s\", crash = 3 }".into()
+                }
                 names => format!("is one thing, and not {}", names.join(" and ")),
             });
         };
@@ -252,18 +254,18 @@ impl Event {
         hosts: &[HostPlan],
         stream: &dyn Fn(&str) -> Rng,
     ) -> Fault {
-        let whom: [(Option<usize>, fn(usize) -> Fault); 9] = [
-            (self.crash, |host| Fault::Crash(host, Crash::Process)),
-            (self.power, |host| Fault::Crash(host, Crash::Power)),
-            (self.restart, Fault::Restart),
-            (self.pause, Fault::Pause),
-            (self.resume, Fault::Resume),
-            (self.moves, Fault::Move),
-            (self.disk_heals, Fault::DiskHeals),
-            (self.restart_torrent, Fault::RestartTorrent),
-            (self.recheck, Fault::Recheck),
+        let plain = [
+            self.crash.map(|host| Fault::Crash(host, Crash::Process)),
+            self.power.map(|host| Fault::Crash(host, Crash::Power)),
+            self.restart.map(Fault::Restart),
+            self.pause.map(Fault::Pause),
+            self.resume.map(Fault::Resume),
+            self.moves.map(Fault::Move),
+            self.disk_heals.map(Fault::DiskHeals),
+            self.restart_torrent.map(Fault::RestartTorrent),
+            self.recheck.map(Fault::Recheck),
         ];
-        let plain = whom.iter().find_map(|(host, fault)| host.map(fault));
+        let plain = plain.into_iter().flatten().next();
         if let Some(fault) = plain {
             return fault;
         }
@@ -311,7 +313,9 @@ impl Event {
             up_bytes_per_s: rate(self.up, "up", usual.up_bytes_per_s),
             down_bytes_per_s: rate(self.down, "down", usual.down_bytes_per_s),
             latency,
-            loss_ppm: self.loss.map_or(usual.loss_ppm, |loss| loss.draw(&mut stream("loss")) as u32),
+            loss_ppm: self
+                .loss
+                .map_or(usual.loss_ppm, |loss| loss.draw(&mut stream("loss")) as u32),
             ..usual
         }
     }

@@ -264,7 +264,10 @@ impl Settings {
             None => Ok(Self(config)),
             Some(name) => {
                 let names: Vec<_> = usual.keys().map(String::as_str).collect();
-                Err(format!("there is no setting `{name}`; among others there are: {}", names.join(", ")))
+                Err(format!(
+                    "there is no setting `{name}`; among others there are: {}",
+                    names.join(", ")
+                ))
             }
         }
     }

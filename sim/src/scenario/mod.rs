@@ -208,7 +208,10 @@ impl Scenario {
             }
         }
         if events::cut_groups(&self.events) > events::CUT_GROUPS_MAX {
-            return wrong("events".into(), "at most 64 different groups of hosts are cut off".into());
+            return wrong(
+                "events".into(),
+                "at most 64 different groups of hosts are cut off".into(),
+            );
         }
         Ok(())
     }

@@ -216,7 +216,8 @@ fn peer(plan: &Plan, host: &HostPlan, regions: &Regions) -> Result<Vec<String>, 
         (Some(text), _) => text,
         (None, crate::net::Spread::Empirical { base, curve }) => {
             let curve = plan.curves.get(usize::from(curve.0));
-            let curve = curve.ok_or_else(|| Unwritable("a measurement that is not there".into()))?;
+            let curve =
+                curve.ok_or_else(|| Unwritable("a measurement that is not there".into()))?;
             let times = curve.quantiles().map(|nanos| quoted(&time(nanos)));
             let times: Vec<_> = times.collect();
             (base, Some(format!("{{ quantiles = [{}] }}", times.join(", "))))
@@ -245,7 +246,7 @@ fn peer(plan: &Plan, host: &HostPlan, regions: &Regions) -> Result<Vec<String>, 
         }
         Leaves::At(at) => field("leave", format!("{{ at = \"{}\" }}", moment(at))),
     }
-    match disk(host.disk)? {
+    match disk(&host.disk)? {
         "ssd" => {}
         disk => field("disk", quoted(disk)),
     }
@@ -270,14 +271,14 @@ fn peer(plan: &Plan, host: &HostPlan, regions: &Regions) -> Result<Vec<String>, 
     Ok(fields)
 }
 
-fn disk(profile: Profile) -> Result<&'static str, Unwritable> {
+fn disk(profile: &Profile) -> Result<&'static str, Unwritable> {
     let named = [
         (Profile::INSTANT, "instant"),
         (Profile::SSD, "ssd"),
         (Profile::HDD, "hdd"),
         (Profile::SLOW, "slow"),
     ];
-    let name = named.into_iter().find(|(known, _)| *known == profile).map(|(_, name)| name);
+    let name = named.into_iter().find(|(known, _)| known == profile).map(|(_, name)| name);
     name.ok_or_else(|| Unwritable(format!("the disk {profile:?}")))
 }
 
@@ -475,7 +476,11 @@ fn moment(at: Nanos) -> String {
 }
 
 fn share(ppm: u64) -> String {
-    if ppm.is_multiple_of(100) { format!("{} %", decimal(ppm, 10_000)) } else { format!("{ppm} ppm") }
+    if ppm.is_multiple_of(100) {
+        format!("{} %", decimal(ppm, 10_000))
+    } else {
+        format!("{ppm} ppm")
+    }
 }
 
 /// Thousandths.

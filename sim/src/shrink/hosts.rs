@@ -11,9 +11,8 @@ impl Shrinker<'_> {
             let hosts = plan.hosts.iter().enumerate();
             hosts.filter(|(_, host)| wanted(host.role)).map(|(place, _)| place).collect()
         };
-        let harmful = of(&self.plan, &|role| {
-            matches!(role, Role::Attacker(_) | Role::LyingTracker(_))
-        });
+        let harmful =
+            of(&self.plan, &|role| matches!(role, Role::Attacker(_) | Role::LyingTracker(_)));
         self.take_away("fewer who mean harm", harmful, without_hosts);
         let trackers = of(&self.plan, &|role| role == Role::Tracker);
         self.take_away("fewer trackers", trackers, without_hosts);

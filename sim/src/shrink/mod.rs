@@ -147,6 +147,7 @@ pub fn shrink(
         tell,
         runs: 1,
         steps: Vec::new(),
+        was_each_plainer: false,
         is_over: false,
     };
     shrinker.plan.must_fail = false;
@@ -202,9 +203,14 @@ fn judge(plan: Plan, events_max: u64) -> Verdict {
         role: failure.host().and_then(|host| roles.get(host).copied()),
         text: failure.to_string(),
         events,
-        millis: (outcome.summary.virtual_s * 1_000.0) as u64,
+        millis: millis(outcome.summary.virtual_s),
     });
     Verdict { failing, events }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "times are not negative")]
+const fn millis(seconds: f64) -> u64 {
+    (seconds * 1_000.0) as u64
 }
 
 /// Which sort of host it is.
@@ -243,6 +249,8 @@ struct Shrinker<'a> {
     runs: usize,
     events: u64,
     steps: Vec<Step>,
+    /// Each host for itself was made plainer.
+    was_each_plainer: bool,
     is_over: bool,
 }
 

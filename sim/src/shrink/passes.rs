@@ -7,7 +7,7 @@ use teem_core::time::Duration;
 use super::Shrinker;
 use crate::net::{Access, Skew, Spread};
 use crate::run::{Choking, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
-use crate::scenario::Settings;
+use crate::scenario::{Settings, write};
 use crate::storage::Profile;
 use crate::time::Nanos;
 
@@ -61,6 +61,8 @@ impl Shrinker<'_> {
         });
     }
 
+    /// What concerns all hosts is tried each time. Each for itself is changed once, when they are
+    /// few: what makes them alike again would undo it, and it that.
     fn plainer(&mut self) {
         let is_late = self.target.0 == "incomplete";
         self.try_change("a v1 torrent", |plan| plan.format = Format::V1);
@@ -103,9 +105,11 @@ impl Shrinker<'_> {
             access.latency = Spread::Constant(least(access.latency));
         });
         self.try_change("no measurements", |plan| plan.curves.clear());
-        self.each_link("any rate down", &|access| access.down_bytes_per_s = None);
-        self.each_link("any rate up", &|access| access.up_bytes_per_s = None);
-        self.alike();
+        if !is_late {
+            // Without limits the least time is none, and everybody is late.
+            self.each_link("any rate down", &|access| access.down_bytes_per_s = None);
+            self.each_link("any rate up", &|access| access.up_bytes_per_s = None);
+        }
         self.each_link("round rates", &|access| {
             access.up_bytes_per_s = access.up_bytes_per_s.map(rounded);
             access.down_bytes_per_s = access.down_bytes_per_s.map(rounded);
@@ -115,6 +119,8 @@ impl Shrinker<'_> {
                 access.latency = Spread::Constant(Duration::from_millis(delay.as_millis() as u64));
             }
         });
+        self.alike();
+        self.was_each_plainer |= self.left().0 <= HOSTS_MAX;
     }
 
     /// All settings that are not the usual ones anywhere.
@@ -135,7 +141,7 @@ impl Shrinker<'_> {
                 }
             }
         });
-        if changed || self.left().0 > HOSTS_MAX {
+        if changed || self.was_each_plainer || self.left().0 > HOSTS_MAX {
             return;
         }
         for place in 0..self.plan.hosts.len() {
@@ -148,7 +154,7 @@ impl Shrinker<'_> {
     /// Changes all links, or as many as can be.
     fn each_link(&mut self, what: &'static str, change: &dyn Fn(&mut Access)) {
         let changed = self.try_change(what, |plan| each_access(plan, change));
-        if changed || self.left().0 > HOSTS_MAX {
+        if changed || self.was_each_plainer || self.left().0 > HOSTS_MAX {
             return;
         }
         for place in 0..self.plan.hosts.len() {
@@ -156,7 +162,7 @@ impl Shrinker<'_> {
         }
     }
 
-    /// Has all that fetch be attached and set as one of them is, so that they are one line.
+    /// Has all that fetch be attached and set as one of them is, if that makes the file shorter.
     fn alike(&mut self) {
         let leechers: Vec<usize> = (0..self.plan.hosts.len())
             .filter(|place| {
@@ -181,9 +187,15 @@ impl Shrinker<'_> {
                 }
                 plan
             })
+            .filter(|plan| lines(plan) < lines(&self.plan))
             .collect();
         self.try_plans("alike", plans);
     }
+}
+
+/// Lines of its file.
+fn lines(plan: &Plan) -> usize {
+    write(plan).map_or(usize::MAX, |text| text.lines().count())
 }
 
 fn each_access(plan: &mut Plan, change: impl Fn(&mut Access)) {
@@ -209,7 +221,11 @@ fn change_access(plan: &mut Plan, place: usize, change: &dyn Fn(&mut Access)) {
                 if was == usual { now } else { was.or(now) }
             };
             *access = Access {
-                up_bytes_per_s: keep(access.up_bytes_per_s, usual.up_bytes_per_s, now.up_bytes_per_s),
+                up_bytes_per_s: keep(
+                    access.up_bytes_per_s,
+                    usual.up_bytes_per_s,
+                    now.up_bytes_per_s,
+                ),
                 down_bytes_per_s: keep(
                     access.down_bytes_per_s,
                     usual.down_bytes_per_s,

@@ -24,7 +24,7 @@ impl Shrinker<'_> {
         for from in 0..self.plan.faults.len() {
             let at = self.plan.faults[from].0.0;
             let before = from.checked_sub(1).map_or(0, |before| self.plan.faults[before].0.0);
-            self.bisect("earlier events", before / SECOND, at / SECOND, |plan, second| {
+            self.bisect("earlier events", before / SECOND, at.div_ceil(SECOND), |plan, second| {
                 let by = at.saturating_sub(second * SECOND);
                 for (at, fault) in &mut plan.faults[from..] {
                     at.0 -= by;
@@ -38,7 +38,7 @@ impl Shrinker<'_> {
                 return;
             }
         }
-        let healed = self.plan.healed_at.0 / SECOND;
+        let healed = self.plan.healed_at.0.div_ceil(SECOND);
         let least = last(&self.plan).0.div_ceil(SECOND);
         self.bisect("healed earlier", least, healed, |plan, second| {
             plan.healed_at = Nanos(second * SECOND);
