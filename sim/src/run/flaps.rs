@@ -113,3 +113,53 @@ impl Flaps {
         lost.min(gained)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that is interested: who it is, whether it has a slot, what it gave.
+    fn seen(number: u16, has_slot: bool, gave: u64) -> Seen {
+        let peer = SocketAddr::from(([10, 0, 0, 1], number));
+        Seen { peer, has_slot, interested: true, gave, got: 0 }
+    }
+
+    /// How many slots flapped, of what was seen in three looks.
+    fn flapped(looks: [&[Seen]; 3]) -> usize {
+        let [before, then, now] = looks.map(<[Seen]>::to_vec);
+        Flaps { before: then, last: now, ..Flaps::default() }.flapped(&before)
+    }
+
+    #[test]
+    fn a_slot_that_goes_to_who_gave_nothing_before_its_turn_is_over_flaps() {
+        let before = [seen(1, false, 0), seen(2, false, 0)];
+        let then = [seen(1, true, 0), seen(2, false, 0)];
+        assert_eq!(flapped([&before, &then, &[seen(1, false, 9), seen(2, true, 0)]]), 1);
+        // Whoever gives more has earned it.
+        assert_eq!(flapped([&before, &then, &[seen(1, false, 9), seen(2, true, 5)]]), 0);
+        // It was its third round.
+        assert_eq!(flapped([&then, &then, &[seen(1, false, 9), seen(2, true, 0)]]), 0);
+        // It keeps it.
+        assert_eq!(flapped([&before, &then, &[seen(1, true, 9), seen(2, true, 0)]]), 0);
+        // It took much and gave little.
+        let mut owing = seen(1, false, 9);
+        owing.got = CREDIT + 1;
+        assert_eq!(flapped([&before, &then, &[owing, seen(2, true, 0)]]), 0);
+        // It wants nothing any more.
+        let mut sated = seen(1, false, 9);
+        sated.interested = false;
+        assert_eq!(flapped([&before, &then, &[sated, seen(2, true, 0)]]), 0);
+    }
+
+    #[test]
+    fn looks_that_are_far_apart_tell_nothing() {
+        let mut flaps = Flaps::default();
+        let at = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
+        assert!(flaps.is_due(at(0)));
+        assert_eq!(flaps.look(at(0), &[]), None);
+        assert!(!flaps.is_due(at(9)) && flaps.is_due(at(10)));
+        flaps.last = vec![seen(1, true, 0)];
+        assert_eq!(flaps.look(at(40), &[]), None);
+        assert!(flaps.before.is_empty());
+    }
+}
