@@ -10,8 +10,8 @@ use common::{code, stderr, teem};
 
 /// Ten leechers, each kind of trouble, and a gate that nobody can meet.
 const FAILS: &str = r#"
-content = "512 KiB"
-piece = "32 KiB"
+content = "4 MiB"
+piece = "64 KiB"
 mix = "20 % silent"
 [[peers]]
 role = "seeder"

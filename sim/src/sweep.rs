@@ -129,7 +129,7 @@ impl fmt::Display for FailedSeed {
             f,
             "\nSaved as a file, it can be looked at, event by event:\n    \
              teem sim replay {name}-{seed}.toml\n\
-             Made smaller still, with a test to be pasted, it is printed by:\n    \
+             Smaller still if that can be, and with a test to be pasted, it is printed by:\n    \
              teem sim shrink {name}-{seed}.toml"
         )
     }
