@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the programs that the interoperation tests and bench/transfer.py talk to:
 # Debian's transmission-daemon, aria2, rtorrent, opentracker, and libtorrent's Python binding in a
-# virtual environment at interop-venv in cargo's target folder (or $TEEM_INTEROP_VENV). Does nothing when
-# they are there.
+# virtual environment at interop-venv in cargo's target folder (or $TEEM_INTEROP_VENV); and Debian's
+# tshark, with which tests read the simulator's captures. Does nothing when they are there.
 # Needs root (or sudo) only for Debian packages that are missing.
 set -euo pipefail
 
@@ -18,6 +18,7 @@ want transmission-daemon transmission-daemon
 want aria2c aria2
 want rtorrent rtorrent
 want opentracker opentracker
+want tshark tshark
 want ip iproute2
 want unshare util-linux
 want python3 python3

@@ -19,10 +19,12 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+pub mod capture;
 pub mod content;
 mod fixed;
 pub mod flow;
 pub mod net;
+pub mod packet;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

@@ -43,6 +43,7 @@ fn plan() -> Plan {
         between: Duration::from_millis(10),
         distances: Vec::new(),
         curves: Vec::new(),
+        lines: Vec::new(),
         content_len: 2_000_000,
         piece_len: 64 << 10,
         format: Format::V1,

@@ -1,5 +1,6 @@
 //! What can be asked of the simulator.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -66,6 +67,9 @@ pub(crate) struct Run {
     /// seed only.
     #[arg(long, value_name = "OUT")]
     pub(crate) trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) capture: Capture,
 }
 
 const RUN_HELP: &str = "\
@@ -117,6 +121,8 @@ pub(crate) enum Fidelity {
     Message,
     /// Streams share the links of their hosts, max-min fairly.
     Flow,
+    /// Every packet crosses links and queues, and streams are TCP.
+    Packet,
 }
 
 impl From<Fidelity> for scenario::Fidelity {
@@ -124,6 +130,7 @@ impl From<Fidelity> for scenario::Fidelity {
         match fidelity {
             Fidelity::Message => Self::Message,
             Fidelity::Flow => Self::Flow,
+            Fidelity::Packet => Self::Packet,
         }
     }
 }
@@ -151,6 +158,60 @@ pub(crate) struct Replay {
     /// Tell only of this host. Can be repeated.
     #[arg(long = "host", value_name = "N")]
     pub(crate) hosts: Vec<usize>,
+
+    #[command(flatten)]
+    pub(crate) capture: Capture,
+}
+
+/// What is captured.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Capture {
+    /// Write the packets of some hosts to a pcapng file, for tshark or Wireshark. For one seed only.
+    ///
+    /// Datagrams are as they were; streams have no segments here, and those in the file are made up
+    /// from what was sent and when it arrived.
+    #[arg(long, value_name = "OUT.pcapng", requires = "capture_hosts")]
+    pub(crate) capture: Option<PathBuf>,
+
+    /// Which hosts are captured: numbers, and ranges up to, not including, their end, such as
+    /// 0,3..5.
+    #[arg(long, value_name = "HOSTS", requires = "capture")]
+    pub(crate) capture_hosts: Option<Hosts>,
+}
+
+/// Some hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hosts(Vec<Range<usize>>);
+
+impl Hosts {
+    /// Their numbers, each once and in order; or, if a run has only so many hosts, one that is none
+    /// of it.
+    pub(crate) fn of(&self, hosts: usize) -> Result<BTreeSet<usize>, usize> {
+        match self.0.iter().map(|range| range.end - 1).max() {
+            Some(last) if last >= hosts => Err(last),
+            _ => Ok(self.0.iter().cloned().flatten().collect()),
+        }
+    }
+}
+
+impl FromStr for Hosts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = |part: &str| {
+            if let Some((from, to)) = part.split_once("..") {
+                let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+                return (from < to).then_some(from..to);
+            }
+            let host = part.trim().parse::<usize>().ok()?;
+            Some(host..host.checked_add(1)?)
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+        ranges.map(Self).ok_or_else(|| {
+            "write numbers, and ranges with the first and the one after the last, such as 0,3..5"
+                .into()
+        })
+    }
 }
 
 /// Make a run that fails as small as it can be: the fewest peers, faults and seconds that still fail
@@ -340,6 +401,19 @@ mod tests {
         }
         for text in ["", "1", "5/4", "0/0", "a/b", "-1/4"] {
             assert!(text.parse::<Shard>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_read_as_numbers_and_ranges() {
+        let hosts = |text: &str| text.parse::<Hosts>();
+        assert_eq!(hosts("0,3..5").expect("sound").of(5), Ok([0, 3, 4].into()));
+        assert_eq!(hosts("2, 1 .. 3").expect("sound").of(3), Ok([1, 2].into()));
+        assert_eq!(hosts("0,3..5").expect("sound").of(4), Err(4));
+        assert_eq!(hosts("0..18446744073709551615").expect("sound").of(4), Err(usize::MAX - 1));
+        for text in ["", ",", "1,", "a", "3..3", "5..3", "1..", "..", "-1", "18446744073709551615"]
+        {
+            assert!(hosts(text).is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `teem sim list`: the scenarios that come with the program.
 
 use serde_json::json;
-use teem_sim::scenario::{BUNDLED, Fidelity, bundled};
+use teem_sim::scenario::{BUNDLED, bundled};
 
 use super::args::List;
 use crate::failure::Failure;
@@ -25,14 +25,10 @@ pub(crate) fn run(list: &List) -> Outcome {
         let scenario = bundled(entry.name).expect("it is there");
         let plan = scenario.draw(0, false);
         if list.json {
-            let fidelity = match scenario.fidelity {
-                Fidelity::Message => "message",
-                Fidelity::Flow => "flow",
-            };
             write(
                 "scenario",
                 json!({
-                    "name": entry.name, "about": scenario.about, "fidelity": fidelity,
+                    "name": entry.name, "about": scenario.about, "fidelity": scenario.fidelity.name(),
                     "hosts": plan.hosts.len(), "content_bytes": plan.content_len,
                     "piece_bytes": plan.piece_len, "must_fail": scenario.gate.must_fail,
                     "families": plan.families.iter().map(|f| f.name()).collect::<Vec<_>>(),

@@ -4,6 +4,7 @@
 //! people and programs.
 
 pub(crate) mod args;
+mod capture;
 mod diff;
 mod list;
 mod one;

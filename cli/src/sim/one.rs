@@ -1,6 +1,7 @@
 //! One run, measured; and many of them on some threads.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +10,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 use teem_io::clock::Clock;
-use teem_sim::run::{Observer, Summary};
-use teem_sim::scenario::Scenario;
+use teem_sim::capture::Captured;
+use teem_sim::run::{Capturing, Observer, Summary};
+use teem_sim::scenario::{self, Scenario};
 
 use super::args::How;
 use crate::failure::Failure;
@@ -51,11 +53,28 @@ pub(super) fn run(
     how: How,
     observer: Option<&mut dyn Observer>,
 ) -> Done {
+    run_captured(scenario, name, seed, how, observer, None).0
+}
+
+/// The same, with a capture if one is wanted; nothing is known of that if the run panicked.
+pub(super) fn run_captured(
+    scenario: &Scenario,
+    name: &str,
+    seed: u64,
+    how: How,
+    observer: Option<&mut dyn Observer>,
+    capturing: Option<Capturing>,
+) -> (Done, Option<io::Result<Captured>>) {
     let clock = Clock::new();
     let start = clock.now();
+    let mut captured = None;
     // A panic in a machine is a failure like others, and must not end a sweep.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        teem_sim::run::run(scenario.draw(seed, how.swarm), observer)
+        let plan = scenario.draw(seed, how.swarm);
+        let Some(capturing) = capturing else { return teem_sim::run::run(plan, observer) };
+        let (outcome, of) = teem_sim::run::run_captured(plan, observer, capturing);
+        captured = Some(of);
+        outcome
     }));
     let mut summary = outcome.map_or_else(
         |panic| {
@@ -71,7 +90,8 @@ pub(super) fn run(
     summary.wall_s = clock.now().saturating_since(start).as_secs_f64();
     summary.peak_rss_bytes = peak_rss_bytes();
     let must_fail = scenario.gate.must_fail;
-    Done { summary, must_fail, swarm: how.swarm, again: again(name, seed, how) }
+    let done = Done { summary, must_fail, swarm: how.swarm, again: again(name, seed, how) };
+    (done, captured)
 }
 
 pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -87,11 +107,9 @@ fn again(name: &str, seed: u64, how: How) -> String {
     } else {
         format!("'{}'", name.replace('\'', "'\\''"))
     };
-    let fidelity = match how.fidelity {
-        None => "",
-        Some(super::args::Fidelity::Message) => " --fidelity message",
-        Some(super::args::Fidelity::Flow) => " --fidelity flow",
-    };
+    let fidelity = how.fidelity.map_or_else(String::new, |fidelity| {
+        format!(" --fidelity {}", scenario::Fidelity::from(fidelity).name())
+    });
     let swarm = if how.swarm { " --swarm" } else { "" };
     format!("teem sim run {name} --seed {seed}{fidelity}{swarm}")
 }

@@ -7,6 +7,7 @@ use teem_sim::net::Logged;
 use teem_sim::run::Observer;
 
 use super::args::Replay;
+use super::capture::CaptureOut;
 use super::trace::time;
 use super::{one, out};
 use crate::Outcome;
@@ -20,6 +21,8 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
         let last = plan.hosts.len() - 1;
         return Err(Failure::Input(format!("--host {host}: there are hosts 0 to {last}")));
     }
+    let capture = CaptureOut::create(&replay.capture, &scenario, seed, replay.how)?;
+    let (capture, capturing) = capture.unzip();
     let mut teller = Teller {
         to: BufWriter::with_capacity(1 << 16, std::io::stdout()),
         until: replay.until.unwrap_or(u64::MAX),
@@ -27,14 +30,16 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
         gone: false,
     };
     let observer: &mut dyn Observer = &mut teller;
-    let done = one::run(&scenario, &replay.scenario, seed, replay.how, Some(observer));
+    let (name, how) = (&replay.scenario, replay.how);
+    let (done, captured) = one::run_captured(&scenario, name, seed, how, Some(observer), capturing);
     // Whoever read it is gone: nobody to tell.
     let _ = teller.to.flush();
     out::tell(&format!("{} seed {}", scenario.name, seed), &done, true);
+    let told = capture.map_or(Ok(()), |capture| capture.tell(captured));
     if done.summary.failed {
         return Err(Failure::Incomplete("the run failed".into()));
     }
-    Ok(())
+    told
 }
 
 struct Teller<'a> {

@@ -8,6 +8,7 @@ use teem_io::clock::Clock;
 use teem_sim::run::Observer;
 
 use super::args::Run;
+use super::capture::CaptureOut;
 use super::one::{self, Done};
 use super::out::{self, JsonOut};
 use super::trace::TraceOut;
@@ -32,15 +33,25 @@ pub(crate) fn run(run: &Run) -> Outcome {
         totals.add(done, is_sweep);
         Ok(())
     };
-    if let Some(path) = &run.trace {
+    let mut told = Ok(());
+    if run.trace.is_some() || run.capture.capture.is_some() {
         let &[seed] = &seeds[..] else {
-            return Err(Failure::Input("--trace: a trace is of one seed, see --seed".into()));
+            let what = if run.trace.is_some() { "trace" } else { "capture" };
+            return Err(Failure::Input(format!("--{what}: a {what} is of one seed, see --seed")));
         };
-        let mut trace = TraceOut::create(path, &scenario, seed, run.how)?;
-        let observer: &mut dyn Observer = &mut trace;
-        let done = one::run(&scenario, &run.scenario, seed, run.how, Some(observer));
-        trace.finish()?;
+        let capture = CaptureOut::create(&run.capture, &scenario, seed, run.how)?;
+        let (capture, capturing) = capture.unzip();
+        let trace = run.trace.as_deref();
+        let trace = trace.map(|path| TraceOut::create(path, &scenario, seed, run.how));
+        let mut trace = trace.transpose()?;
+        let observer = trace.as_mut().map(|trace| trace as &mut dyn Observer);
+        let (done, captured) =
+            one::run_captured(&scenario, &run.scenario, seed, run.how, observer, capturing);
+        if let Some(trace) = trace {
+            trace.finish()?;
+        }
         settle(seed, done)?;
+        told = capture.map_or(Ok(()), |capture| capture.tell(captured));
     } else {
         let work = |seed: &u64| one::run(&scenario, &run.scenario, *seed, run.how, None);
         one::in_order(&seeds, run.jobs, work, |seed, done| settle(*seed, done))?;
@@ -50,7 +61,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
     if !out.is_stdout() {
         totals.tell(&scenario.name, wall_s);
     }
-    totals.judge()
+    totals.judge().and(told)
 }
 
 /// What came of all runs.

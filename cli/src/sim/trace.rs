@@ -36,14 +36,12 @@ impl TraceOut {
     ) -> Result<Self, Failure> {
         let failed = |error| Failure::file(path, &error);
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-        let fidelity = match scenario.fidelity {
-            teem_sim::scenario::Fidelity::Message => "message",
-            teem_sim::scenario::Fidelity::Flow => "flow",
-        };
         writeln!(
             file,
-            "{MAGIC} {} seed={seed} fidelity={fidelity} swarm={}",
-            scenario.name, how.swarm
+            "{MAGIC} {} seed={seed} fidelity={} swarm={}",
+            scenario.name,
+            scenario.fidelity.name(),
+            how.swarm
         )
         .map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, error: None })

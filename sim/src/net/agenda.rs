@@ -52,6 +52,14 @@ pub(super) enum What {
     Room(ConnectionId, Side),
     /// A datagram arrives, by its number.
     Datagram(u32),
+    /// A packet is at its next place, by its number.
+    Packet(u32),
+    /// What waits before a link may leave, by the number of the link.
+    Wake(u32),
+    /// This side may have to send again.
+    Resend(ConnectionId, Side),
+    /// This side may have to acknowledge.
+    Acknowledge(ConnectionId, Side),
 }
 
 /// 24 bytes: half of the cost of a large heap is to fetch it.
@@ -75,6 +83,10 @@ impl Entry {
             What::Arrive(id, side) => (6 + u64::from(side), id.slot(), id.generation()),
             What::Left(id, side) => (8 + u64::from(side), id.slot(), id.generation()),
             What::Room(id, side) => (10 + u64::from(side), id.slot(), id.generation()),
+            What::Packet(number) => (12, number, 0),
+            What::Wake(link) => (13, link, 0),
+            What::Resend(id, side) => (14 + u64::from(side), id.slot(), id.generation()),
+            What::Acknowledge(id, side) => (16 + u64::from(side), id.slot(), id.generation()),
         };
         Self { at, order: number << 8 | kind, slot, generation }
     }
@@ -90,7 +102,11 @@ impl Entry {
             4 => What::Answer(id()),
             6 | 7 => What::Arrive(id(), side),
             8 | 9 => What::Left(id(), side),
-            _ => What::Room(id(), side),
+            10 | 11 => What::Room(id(), side),
+            12 => What::Packet(self.slot),
+            13 => What::Wake(self.slot),
+            14 | 15 => What::Resend(id(), side),
+            _ => What::Acknowledge(id(), side),
         }
     }
 
@@ -207,6 +223,12 @@ mod tests {
             What::Left(id, 1),
             What::Room(id, 0),
             What::Room(id, 1),
+            What::Packet(3),
+            What::Wake(4),
+            What::Resend(id, 0),
+            What::Resend(id, 1),
+            What::Acknowledge(id, 0),
+            What::Acknowledge(id, 1),
         ];
         let mut agenda = Agenda::default();
         for what in all {

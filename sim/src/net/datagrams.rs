@@ -8,6 +8,7 @@ use teem_core::machine::{Datagram, Input, Machine, TransmitLimit};
 
 use super::agenda::What;
 use super::{Fidelity, HostId, Net};
+use crate::capture::Direction;
 
 /// Datagrams on their way, by the numbers that the agenda knows them by.
 #[derive(Debug, Default)]
@@ -55,12 +56,17 @@ impl<M: Machine> Net<M> {
             let bytes = Bytes::copy_from_slice(&self.buf);
             self.hosts[host].digest.bytes(&bytes, &self.library);
             let to = transmit.to;
+            self.capture_datagram(host, Direction::Out, (from, to), &bytes);
             // A host may be bound to an address besides its own.
             let bound = self.sockets.get(&to).map(|(host, _)| *host);
             let Some(other) = bound.or_else(|| self.by_ip.get(&to.ip()).copied()) else {
                 self.counters.datagrams_lost += 1;
                 continue;
             };
+            if self.fidelity == Fidelity::Packet {
+                self.launch_datagram(host, other, [from, to], bytes);
+                continue;
+            }
             let cut = self.topology.is_cut(host, other);
             self.counters.cut += u64::from(cut);
             if cut || self.topology.is_lost(host, other) {
@@ -78,14 +84,19 @@ impl<M: Machine> Net<M> {
 
     pub(super) fn on_datagram(&mut self, number: u32) {
         let Some(OnItsWay { from, to, bytes }) = self.datagrams.remove(number) else { return };
+        self.take_datagram(from, to, &bytes);
+    }
+
+    pub(super) fn take_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let there = self.sockets.get(&to).copied();
         let there = there.filter(|(host, _)| !self.hosts[*host].paused);
         let Some((host, socket)) = there else {
             self.counters.datagrams_lost += 1;
             return;
         };
+        self.capture_datagram(host, Direction::In, (from, to), bytes);
         let local = Some(to.ip());
-        let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: &bytes };
+        let datagram = Datagram { socket, from, local, ecn: None, stride: 0, data: bytes };
         self.input(host, Input::Datagram(datagram));
     }
 }

@@ -9,7 +9,7 @@ use super::agenda::{ConnectionId, What};
 use super::clock::{Clocks, Skew};
 use super::link::Access;
 use super::pipe::Mark;
-use super::{HostId, Net, Stuck, jobs};
+use super::{Fidelity, HostId, Net, Stuck, jobs};
 use crate::storage::Crash;
 use crate::time::Nanos;
 
@@ -143,6 +143,10 @@ impl<M: Machine> Net<M> {
     /// Attaches a host in another way from now on. Connections that exist keep their delay.
     pub fn set_access(&mut self, id: HostId, access: Access) {
         *self.topology.access_mut(id) = access;
+        if self.fidelity == Fidelity::Packet {
+            self.wires.set_rates(self.now, id, &access);
+            return;
+        }
         self.flows.set_rates(id, access.up_bytes_per_s, access.down_bytes_per_s);
         self.flows_unsettled = true;
     }
@@ -164,6 +168,10 @@ impl<M: Machine> Net<M> {
     /// Takes back every [`cut`](Self::cut): what was held up goes on.
     pub fn heal(&mut self) {
         self.topology.heal();
+        if self.fidelity == Fidelity::Packet {
+            // Streams go on when they try again.
+            return;
+        }
         for id in self.connections.keys().collect::<Vec<_>>() {
             for side in 0..2 {
                 self.let_go(id, side);

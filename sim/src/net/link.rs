@@ -8,6 +8,7 @@ use teem_core::time::Duration;
 
 use super::HostId;
 use super::spread::{Curve, CurveId, Spread};
+use crate::packet::line::Line;
 
 /// How a host is attached to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,15 @@ pub struct Access {
     pub loss_ppm: u32,
     /// Which region it is in; see [`Topology::set_distance`].
     pub region: u16,
+    /// How its line treats packets, in `packet` fidelity; see [`Topology::add_line`].
+    pub line: LineId,
     /// The groups that it is in, a bit each; see [`Topology::cut`].
     pub groups: u64,
 }
+
+/// Which [`Line`] of a network. The first is [`Line::CLEAR`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineId(pub u16);
 
 impl Access {
     /// Without limits, at no distance.
@@ -35,6 +42,7 @@ impl Access {
         latency: Spread::ZERO,
         loss_ppm: 0,
         region: 0,
+        line: LineId(0),
         groups: 0,
     };
 }
@@ -54,6 +62,7 @@ pub struct Topology {
     distances: Vec<((u16, u16), Duration)>,
     cuts: Vec<(u64, u64)>,
     curves: Vec<Curve>,
+    lines: Vec<Line>,
     attached: Vec<(Access, Rng)>,
 }
 
@@ -65,6 +74,7 @@ impl Topology {
             distances: Vec::new(),
             cuts: Vec::new(),
             curves: Vec::new(),
+            lines: vec![Line::CLEAR],
             attached: Vec::new(),
         }
     }
@@ -72,6 +82,29 @@ impl Topology {
     pub(super) fn attach(&mut self, access: Access) {
         let rng = self.seed.stream("link", self.attached.len() as u64);
         self.attached.push((access, rng));
+    }
+
+    /// What lines of one kind have in common, for [`Access::line`] of any host of this network. A
+    /// line that is there already keeps its number.
+    ///
+    /// # Panics
+    /// With more than 65,536 of them.
+    pub fn add_line(&mut self, line: Line) -> LineId {
+        let known = self.lines.iter().position(|known| *known == line);
+        let place = known.unwrap_or_else(|| {
+            self.lines.push(line);
+            self.lines.len() - 1
+        });
+        LineId(u16::try_from(place).expect("not so many kinds of lines"))
+    }
+
+    /// What lines of that kind have in common.
+    pub fn line(&self, id: LineId) -> &Line {
+        &self.lines[usize::from(id.0)]
+    }
+
+    pub(super) fn line_of(&self, host: HostId) -> &Line {
+        self.line(self.access(host).line)
     }
 
     /// How a host is attached.
@@ -137,16 +170,27 @@ impl Topology {
         }
     }
 
-    /// How many millionths are lost from one host to another.
+    /// How many millionths are lost from one host to another, in bursts or not.
     pub(super) fn loss_ppm(&self, from: HostId, to: HostId) -> u32 {
-        let (one, other) = (self.access(from).loss_ppm, self.access(to).loss_ppm);
-        let both = (u64::from(one) * u64::from(other) / 1_000_000) as u32;
-        one.saturating_add(other).saturating_sub(both).min(1_000_000)
+        let bursts = [from, to].map(|host| self.line_of(host).burst_loss_ppm());
+        let alone = self.lone_loss_ppm(from, to);
+        bursts.into_iter().fold(alone, either)
     }
 
-    /// Draws whether something is lost from one host to another.
+    /// The same without bursts.
+    fn lone_loss_ppm(&self, from: HostId, to: HostId) -> u32 {
+        either(self.access(from).loss_ppm, self.access(to).loss_ppm)
+    }
+
+    /// Draws whether something is lost from one host to another, where bursts are not followed.
     pub(super) fn is_lost(&mut self, from: HostId, to: HostId) -> bool {
         let loss = self.loss_ppm(from, to);
+        loss > 0 && self.attached[from].1.below(1_000_000) < loss
+    }
+
+    /// Draws whether something is lost by itself from one host to another.
+    pub(super) fn is_lost_alone(&mut self, from: HostId, to: HostId) -> bool {
+        let loss = self.lone_loss_ppm(from, to);
         loss > 0 && self.attached[from].1.below(1_000_000) < loss
     }
 
@@ -174,6 +218,12 @@ impl Topology {
         let rate = MSS * 1_220_000 * 1_000_000 / (micros * root).max(1);
         Some(u64::try_from(rate).unwrap_or(u64::MAX).max(MSS as u64))
     }
+}
+
+/// How likely one of two things is that have nothing to do with each other, in millionths.
+fn either(one: u32, other: u32) -> u32 {
+    let both = (u64::from(one) * u64::from(other) / 1_000_000) as u32;
+    one.saturating_add(other).saturating_sub(both).min(1_000_000)
 }
 
 #[cfg(test)]

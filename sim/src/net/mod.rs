@@ -11,6 +11,7 @@
 //! advance: the run fails and names it.
 
 mod agenda;
+mod captures;
 mod clock;
 mod datagrams;
 mod digest;
@@ -18,6 +19,7 @@ mod faults;
 mod jobs;
 mod link;
 mod marks;
+mod packets;
 mod pipe;
 mod said;
 mod spread;
@@ -39,7 +41,8 @@ use teem_core::time::{Duration, Instant, UnixTime};
 
 pub use self::clock::{DRIFT_MAX_PPM, OFFSET_MAX, Skew};
 pub use self::jobs::{Answer, COMPLETIONS_MAX, Names};
-pub use self::link::{Access, Topology};
+pub use self::link::{Access, LineId, Topology};
+pub use self::packets::NOISE;
 pub(crate) use self::spread::log_normal;
 pub use self::spread::{Curve, CurveId, DELAY_MAX, QUANTILES_MAX, Spread};
 
@@ -48,6 +51,7 @@ use self::clock::Clocks;
 use self::datagrams::Datagrams;
 use self::digest::Digest;
 use self::marks::Marks;
+use self::packets::Wires;
 use self::pipe::{Connection, Pipes};
 use self::said::said;
 use self::table::Table;
@@ -62,7 +66,7 @@ pub const WINDOW: usize = 256 * 1024;
 /// The same in `flow` fidelity, where rates and not windows hold a sender back.
 pub const FLOW_WINDOW: usize = 4 * 1024 * 1024;
 
-/// Bytes that a sender's system takes from it before they leave, in `flow` fidelity, where
+/// Bytes that a sender's system takes from it before they leave, in `flow` and `packet` fidelity, where
 /// nothing else is said: [`Net::set_send_buffer`].
 pub const SEND_BUFFER: usize = 64 * 1024;
 
@@ -86,6 +90,19 @@ pub enum Fidelity {
     Message,
     /// Streams share the links of their hosts, max-min fairly.
     Flow,
+    /// Every packet crosses links, queues and what lies between; streams are TCP.
+    Packet,
+}
+
+impl Fidelity {
+    /// As scenario files and reports name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Flow => "flow",
+            Self::Packet => "packet",
+        }
+    }
 }
 
 /// What a network is made with.
@@ -136,6 +153,14 @@ pub struct Counters {
     pub dials: u64,
     /// Connections, datagrams and parcels that a partition held up.
     pub cut: u64,
+    /// Packets that were sent, in `packet` fidelity, as are the following.
+    pub packets: u64,
+    /// Of these, those that found a queue full, or waited in it for too long.
+    pub packets_dropped: u64,
+    /// Of these, those that were too big for their way.
+    pub packets_too_big: u64,
+    /// Segments that were sent again.
+    pub segments_again: u64,
     /// Deadlines that were still due after they had been handled.
     pub late_deadlines: u64,
 }
@@ -161,6 +186,7 @@ pub struct Net<M> {
     flows_changed: Vec<FlowId>,
     flows_unsettled: bool,
     datagrams: Datagrams,
+    wires: Wires,
     listeners: BTreeMap<SocketAddr, (HostId, ListenerId)>,
     sockets: BTreeMap<SocketAddr, (HostId, SocketId)>,
     library: Library,
@@ -170,6 +196,7 @@ pub struct Net<M> {
     recent: Vec<HostId>,
     counters: Counters,
     log: Option<Vec<Logged>>,
+    captures: Option<Box<captures::Captures>>,
     lent: Vec<Bytes>,
     buf: Vec<u8>,
 }
@@ -254,6 +281,7 @@ impl<M: Machine> Net<M> {
             flows_changed: Vec::new(),
             flows_unsettled: false,
             datagrams: Datagrams::default(),
+            wires: Wires::default(),
             listeners: BTreeMap::new(),
             sockets: BTreeMap::new(),
             library: Library::new(),
@@ -261,13 +289,14 @@ impl<M: Machine> Net<M> {
             recent: Vec::new(),
             counters: Counters::default(),
             log: None,
+            captures: None,
             lent: Vec::new(),
             buf: Vec::new(),
         }
     }
 
-    /// How much of a stream a sender's system takes before it leaves, from now on, in `flow`
-    /// fidelity: at least a block and its header. What it took is out of the machine's hands.
+    /// How much of a stream a sender's system takes before it leaves, from now on, in `flow` and
+    /// `packet` fidelity: at least a block and its header. What it took is out of the machine's hands.
     pub fn set_send_buffer(&mut self, bytes: usize) {
         self.send_buffer = bytes.max(streams::ROOM_MIN);
     }
@@ -287,7 +316,11 @@ impl<M: Machine> Net<M> {
     fn place(&mut self, ip: IpAddr, access: Access) -> HostId {
         let id = self.hosts.len();
         self.topology.attach(access);
-        self.flows.add_host(access.up_bytes_per_s, access.down_bytes_per_s);
+        if self.fidelity == Fidelity::Packet {
+            self.wires.attach(&self.topology, &access, self.seed);
+        } else {
+            self.flows.add_host(access.up_bytes_per_s, access.down_bytes_per_s);
+        }
         self.by_ip.entry(ip).or_insert(id);
         self.hosts.push(Host {
             machine: None,
@@ -520,15 +553,20 @@ impl<M: Machine> Net<M> {
         }
     }
 
-    /// A [`step`](Self::step), unless nothing happens until `end`: then time moves there, and this
-    /// returns false.
+    /// [`step`](Self::step)s until something happens to a host, unless nothing does until `end`: then
+    /// time moves there, and this returns false.
     pub fn step_within(&mut self, end: Nanos) -> Result<bool, Stuck> {
         self.settle()?;
-        if self.agenda.next().is_none_or(|next| next > end) {
-            self.advance(end);
-            return Ok(false);
+        loop {
+            if self.agenda.next().is_none_or(|next| next > end) {
+                self.advance(end);
+                return Ok(false);
+            }
+            self.step()?;
+            if !self.recent.is_empty() {
+                return Ok(true);
+            }
         }
-        self.step()
     }
 
     /// When something may happen next, machines' wishes of this moment aside; none: never.
@@ -547,12 +585,17 @@ impl<M: Machine> Net<M> {
         match what {
             What::Timer(host) => return self.on_timer(host as HostId, at),
             What::Job(host) => return self.on_job(host as HostId, at),
+            What::Dial(id) if self.fidelity == Fidelity::Packet => self.call(id),
             What::Dial(id) => return self.on_dial(id),
             What::Answer(id) => self.on_answer(id),
             What::Arrive(id, side) => self.on_arrive(id, side),
             What::Left(id, side) => self.on_left(id, side, at),
             What::Room(id, side) => self.on_room(id, side, at),
             What::Datagram(number) => self.on_datagram(number),
+            What::Packet(number) => return self.on_packet(number),
+            What::Wake(link) => self.on_wake(link),
+            What::Resend(id, side) => self.on_resend(id, side, at),
+            What::Acknowledge(id, side) => self.on_acknowledge(id, side, at),
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use teem_core::machine::{
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side, What};
+use super::captures::Ear;
 use super::pipe::{Connection, Dial, End, Flow, Mark, NO_PIPE, Parcel, Pipe, parcels};
 use super::{FLOW_WINDOW, Fidelity, Host, HostId, Net, Stuck, WINDOW};
 use crate::flow::progress::Progress;
@@ -16,10 +17,10 @@ use crate::time::Nanos;
 
 /// After how long a call that nobody hears is tried again, for the first time; each time it doubles
 /// (RFC 6298).
-const DIAL_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const DIAL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a call is tried again before it is given up, after 127 seconds.
-const DIAL_TRIES: u32 = 6;
+pub(super) const DIAL_TRIES: u32 = 6;
 
 /// What a loss costs beyond a round trip, where streams only have delays: the least time to wait
 /// for an acknowledgement that is usual.
@@ -63,12 +64,24 @@ impl<M: Machine> Net<M> {
         let connection = Connection { ends, delay: [out, back], dial: Some(Box::new(dial)) };
         let id = self.connections.insert(connection);
         self.hosts[host].streams.insert(connect.stream, (id, 0));
-        self.agenda.push(self.now + Duration::from_nanos(out), What::Dial(id));
+        self.capture_call(id);
+        if self.fidelity == Fidelity::Packet {
+            self.wires.connect(id);
+            self.call(id);
+        } else {
+            self.agenda.push(self.now + Duration::from_nanos(out), What::Dial(id));
+        }
     }
 
     pub(super) fn on_dial(&mut self, id: ConnectionId) -> Result<(), Stuck> {
+        let is_packet = self.fidelity == Fidelity::Packet;
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Some(dial) = &mut connection.dial else { return Ok(()) };
+        if is_packet && dial.answer.is_some() {
+            // The answer was lost.
+            self.launch_answer(id);
+            return Ok(());
+        }
         let (from, to) = (dial.from, dial.to);
         let [dialler, there] = connection.ends.map(|end| end.host as HostId);
         let listener = self.listeners.get(&to).copied();
@@ -78,8 +91,11 @@ impl<M: Machine> Net<M> {
         let absent = !known || self.hosts[host].dark || self.hosts[host].paused;
         let cut = self.topology.is_cut(dialler, host) || self.topology.is_cut(host, dialler);
         self.counters.cut += u64::from(cut);
-        let given_up = dial.tries > DIAL_TRIES;
-        if given_up || absent || cut || self.topology.is_lost(dialler, host) {
+        if is_packet && absent {
+            return Ok(());
+        }
+        let given_up = !is_packet && dial.tries > DIAL_TRIES;
+        if given_up || absent || !is_packet && (cut || self.topology.is_lost(dialler, host)) {
             if given_up {
                 dial.answer = Some(Err(StreamError::TimedOut));
                 self.agenda.push(self.now, What::Answer(id));
@@ -114,12 +130,18 @@ impl<M: Machine> Net<M> {
         } else if let Some(dial) = &mut connection.dial {
             dial.answer = Some(Err(StreamError::Refused));
         }
-        self.agenda.push(self.now + back, What::Answer(id));
+        self.capture_heard(id);
+        if is_packet {
+            self.launch_answer(id);
+        } else {
+            self.agenda.push(self.now + back, What::Answer(id));
+        }
         self.send(id, 1);
         Ok(())
     }
 
     pub(super) fn on_answer(&mut self, id: ConnectionId) {
+        self.capture_answer(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(dial) = connection.dial.take() else { return };
         let end = &mut connection.ends[0];
@@ -156,6 +178,8 @@ impl<M: Machine> Net<M> {
                     self.enqueue_mark(id, side, Mark::Reset);
                 }
             }
+        } else {
+            self.capture_closed(id, side, how);
         }
         self.forget(id);
     }
@@ -187,6 +211,10 @@ impl<M: Machine> Net<M> {
     }
 
     fn acknowledge_all(&mut self, id: ConnectionId, sender: Side, count: usize) {
+        if self.fidelity == Fidelity::Packet {
+            self.on_taken(id, other(sender), count);
+            return;
+        }
         let Some(connection) = self.connections.get(id) else { return };
         let pipe = connection.ends[usize::from(sender)].pipe;
         if pipe == NO_PIPE || count == 0 {
@@ -205,6 +233,12 @@ impl<M: Machine> Net<M> {
 
     /// Drops what this side's system took and did not send.
     pub(super) fn drop_waiting(&mut self, id: ConnectionId, side: Side) {
+        if self.fidelity == Fidelity::Packet {
+            let unsent = self.wires.halt(id, side);
+            let bytes = self.pipe_mut(id, side).map_or(0, |pipe| pipe.take_back(unsent));
+            self.lose(bytes as u64);
+            return;
+        }
         self.stop_flow(id, side);
         let Some(pipe) = self.pipe_mut(id, side) else { return };
         pipe.waiting.clear();
@@ -295,7 +329,9 @@ impl<M: Machine> Net<M> {
             };
             let count = bytes.len();
             pipe.inbox_bytes -= count;
-            pipe.acknowledged.push_back((self.now + back, count as u32));
+            if self.fidelity != Fidelity::Packet {
+                pipe.acknowledged.push_back((self.now + back, count as u32));
+            }
             let receiver = &mut self.hosts[host];
             receiver.traffic.received_bytes += count as u64;
             if let Some(marks) = &mut receiver.marks {
@@ -304,7 +340,11 @@ impl<M: Machine> Net<M> {
             self.counters.delivered_bytes += count as u64;
             self.counters.in_flight_bytes -= count as u64;
             self.tell(host, stream, StreamInput::Received(bytes));
-            self.expect_room(id, from);
+            if self.fidelity == Fidelity::Packet {
+                self.on_taken(id, side, count);
+            } else {
+                self.expect_room(id, from);
+            }
         }
     }
 
@@ -312,6 +352,8 @@ impl<M: Machine> Net<M> {
         match self.fidelity {
             Fidelity::Message => WINDOW,
             Fidelity::Flow => FLOW_WINDOW,
+            // The receiver's and the network's windows are TCP's.
+            Fidelity::Packet => usize::MAX,
         }
     }
 
@@ -350,7 +392,12 @@ impl<M: Machine> Net<M> {
             let clocks = self.hosts[host].clocks.as_deref();
             let now = clocks.map_or(self.instant, |clocks| clocks.instant(self.now));
             let mut room = window;
-            if let Some(pipe) = self.pipes.get_mut(end.pipe) {
+            if self.fidelity == Fidelity::Packet {
+                room = self.send_buffer.saturating_sub(self.wires.unsent(id, side));
+                if room < ROOM_MIN {
+                    return;
+                }
+            } else if let Some(pipe) = self.pipes.get_mut(end.pipe) {
                 pipe.acknowledge(self.now);
                 room = window.saturating_sub(pipe.unacknowledged);
                 if self.fidelity == Fidelity::Flow {
@@ -411,6 +458,12 @@ impl<M: Machine> Net<M> {
         let cut = self.topology.is_cut(from, to);
         self.counters.cut += u64::from(cut);
         let pipe = &mut self.pipes[number];
+        if self.fidelity == Fidelity::Packet {
+            parcels(lent.drain(..), SMALL as u32, |parcel| pipe.waiting.push_back(parcel));
+            pipe.waiting_bytes += count;
+            self.push_segments(id, side, count);
+            return;
+        }
         pipe.unacknowledged += count;
         let parts = lent.drain(..);
         let at = match self.fidelity {
@@ -443,6 +496,7 @@ impl<M: Machine> Net<M> {
                 }
                 return;
             }
+            Fidelity::Packet => return,
         };
         let at = if cut { Nanos::NEVER } else { at };
         let mut parcel = Parcel::mark(Mark::Nothing);
@@ -453,8 +507,17 @@ impl<M: Machine> Net<M> {
 
     /// Sends a mark on its way, behind all that was sent before.
     pub(super) fn enqueue_mark(&mut self, id: ConnectionId, side: Side, mark: Mark) {
+        if self.fidelity == Fidelity::Packet && mark == Mark::Reset {
+            self.launch_reset(id, side);
+            return;
+        }
         let number = self.pipe(id, side);
         let pipe = &mut self.pipes[number];
+        if self.fidelity == Fidelity::Packet {
+            pipe.waiting.push_back(Parcel::mark(mark));
+            self.finish_segments(id, side);
+            return;
+        }
         if !pipe.waiting.is_empty() {
             pipe.waiting.push_back(Parcel::mark(mark));
             return;
@@ -470,6 +533,9 @@ impl<M: Machine> Net<M> {
 
     /// Sends a parcel on its way; it arrives no earlier than those before it.
     fn travel(&mut self, id: ConnectionId, side: Side, mut parcel: Parcel, at: Nanos) {
+        if let Some(captures) = &mut self.captures {
+            captures.sent(self.now, id, side, &parcel);
+        }
         let number = self.pipe(id, side);
         let pipe = &mut self.pipes[number];
         parcel.at = at.max(pipe.travelling.back().map_or(Nanos::ZERO, |last| last.at));
@@ -486,12 +552,16 @@ impl<M: Machine> Net<M> {
         let silent = end.gone || self.hosts[end.host as HostId].dark;
         let deaf = silent || end.is_dead();
         let now = self.now;
-        let Some(pipe) = self.pipe_mut(id, side) else { return };
+        let number = connection.ends[usize::from(side)].pipe;
+        let Some(pipe) = self.pipes.get_mut(number) else { return };
         let (mut lost, mut reset) = (0, false);
         while let Some(first) = pipe.travelling.front()
             && first.at <= now
             && let Some(parcel) = pipe.travelling.pop_front()
         {
+            if let Some(captures) = &mut self.captures {
+                captures.arrived(now, id, side, &parcel, Ear::new(silent, deaf));
+            }
             reset |= parcel.mark == Mark::Reset;
             if deaf {
                 pipe.unacknowledged -= parcel.len as usize;

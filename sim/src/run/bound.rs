@@ -61,6 +61,6 @@ fn missing(total: u128, host: &HostPlan) -> u128 {
 
 /// The lesser of what a link and a session allow; none: no limit.
 fn rate(plan: &Plan, link: Option<u64>, session: Option<u64>) -> Option<u64> {
-    let link = link.filter(|_| plan.fidelity == Fidelity::Flow);
+    let link = link.filter(|_| plan.fidelity != Fidelity::Message);
     link.into_iter().chain(session).min()
 }

@@ -16,6 +16,8 @@ mod plan;
 mod swarm;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -25,7 +27,8 @@ pub use check::{FAILURES_MAX, Failure};
 pub use flaps::{FLAPS_MAX, FLAPS_WITHIN};
 pub use plan::{Choking, Family, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
 
-use crate::net::Logged;
+use crate::capture::Captured;
+use crate::net::{HostId, Logged};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -108,4 +111,32 @@ pub fn run_at_most(plan: Plan, events_max: u64) -> Outcome {
 /// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.
 pub fn run(plan: Plan, observer: Option<&mut dyn Observer>) -> Outcome {
     swarm::Run::new(plan).finish(observer)
+}
+
+/// What is captured of a run, and where it goes: a pcapng file, see [`crate::capture`].
+pub struct Capturing {
+    /// Which hosts. Those that the plan does not have are left out.
+    pub hosts: Vec<HostId>,
+    /// Where packets are written to, in parts of some 64 KiB, as the run goes.
+    pub to: Box<dyn Write + Send>,
+}
+
+impl fmt::Debug for Capturing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capturing").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+/// The same, with a capture, which changes nothing of what comes of it. Where that cannot be
+/// written, it ends, and the run goes on.
+pub fn run_captured(
+    plan: Plan,
+    observer: Option<&mut dyn Observer>,
+    capturing: Capturing,
+) -> (Outcome, io::Result<Captured>) {
+    let mut run = swarm::Run::new(plan);
+    run.capture(capturing);
+    let outcome = run.finish(observer);
+    let captured = run.finish_capture().expect("it was begun");
+    (outcome, captured)
 }

@@ -10,6 +10,7 @@ use teem_core::time::Duration;
 
 use crate::actors::{Kind, Lie};
 use crate::net::{Access, Curve, Fidelity, Skew};
+use crate::packet::line::Line;
 use crate::storage::{Crash, JobKind, Profile};
 use crate::time::Nanos;
 
@@ -29,6 +30,9 @@ pub struct Plan {
     /// Measured delays, which [`Spread::Empirical`](crate::net::Spread::Empirical) names by their
     /// places here.
     pub curves: Vec<Curve>,
+    /// Kinds of lines, which [`Access::line`] names by their places here, each once; the first is
+    /// [`Line::CLEAR`].
+    pub lines: Vec<Line>,
     /// Bytes that everybody wants.
     pub content_len: u64,
     /// Bytes in a piece.

@@ -2,6 +2,7 @@
 //! at.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use teem_core::tracker::server;
 use super::bound::bound;
 use super::check::{Checks, Failure};
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
-use super::{Observer, Outcome, Summary};
+use super::{Capturing, Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
-use crate::net::{Fidelity, HostId, Net, NetConfig, Skew, Stuck};
+use crate::capture::{Capture, Captured};
+use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -110,6 +112,9 @@ impl Run {
         let content_id = net.library_mut().add(&key, content.clone());
         for curve in std::mem::take(&mut plan.curves) {
             net.topology_mut().add_curve(curve);
+        }
+        for line in &plan.lines {
+            net.topology_mut().add_line(*line);
         }
         for (one, other, distance) in &plan.distances {
             net.topology_mut().set_distance(*one, *other, *distance);
@@ -212,7 +217,37 @@ impl Run {
         self.acts.insert((at, self.scheduled), act);
     }
 
-    pub(super) fn finish(mut self, mut observer: Option<&mut dyn Observer>) -> Outcome {
+    /// Has hosts captured, from the beginning.
+    pub(super) fn capture(&mut self, capturing: Capturing) {
+        let plan = &self.plan;
+        let comment = format!(
+            "scenario {}, seed {}, fidelity {}: TCP segments are made up from streams",
+            plan.scenario,
+            plan.seed,
+            plan.fidelity.name()
+        );
+        let mut capture = Capture::new(capturing.to, &comment);
+        for host in capturing.hosts {
+            let Some(planned) = plan.hosts.get(host) else { continue };
+            let description = match planned.role {
+                Role::Peer if planned.preload == Preload::Everything => "seeder".into(),
+                Role::Peer => "leecher".into(),
+                Role::Tracker => "tracker".into(),
+                Role::LyingTracker(lie) => format!("tracker that lies: {lie:?}"),
+                Role::Attacker(kind) => format!("attacker: {kind:?}"),
+                Role::Nobody => continue,
+            };
+            capture.add_host(host, ip(host), &description);
+        }
+        self.net.capture(capture);
+    }
+
+    /// Ends the capture, if there is one.
+    pub(super) fn finish_capture(&mut self) -> Option<io::Result<Captured>> {
+        self.net.finish_capture()
+    }
+
+    pub(super) fn finish(&mut self, mut observer: Option<&mut dyn Observer>) -> Outcome {
         if observer.is_some() {
             self.net.keep_log();
         }
@@ -249,10 +284,7 @@ impl Run {
         let summary = Summary {
             scenario: self.plan.scenario.clone(),
             seed: self.plan.seed,
-            fidelity: match self.plan.fidelity {
-                Fidelity::Message => "message",
-                Fidelity::Flow => "flow",
-            },
+            fidelity: self.plan.fidelity.name(),
             digest: format!("{:016x}", self.net.digest()),
             hosts: self.plan.hosts.iter().filter(|host| host.role != Role::Nobody).count(),
             honest,

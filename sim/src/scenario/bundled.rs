@@ -26,6 +26,7 @@ bundled!(
     "flash-crowd-10k",
     "idle-1k",
     "two-regions",
+    "packet-200",
     "tracker",
     "churn",
     "attackers",
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_bundled_scenario_is_sound_and_draws() {
-        assert_eq!(BUNDLED.len(), 11);
+        assert_eq!(BUNDLED.len(), 12);
         for Bundled { name, .. } in BUNDLED {
             let scenario = bundled(name).expect("it is there");
             assert_eq!(scenario.name, *name);

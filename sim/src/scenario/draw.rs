@@ -7,7 +7,8 @@ use teem_core::time::Duration;
 use super::file::{Choking, Leave, Peers, Preload, Role, Scenario};
 use super::units::{Range, Rate};
 use super::{events, families, units, write};
-use crate::net::{Access, CurveId, Skew};
+use crate::net::{Access, CurveId, LineId, Skew};
+use crate::packet::line::Line;
 use crate::run::{self, Family, HostPlan, Plan};
 use crate::time::Nanos;
 
@@ -68,6 +69,7 @@ impl Scenario {
             seed,
             fidelity: self.fidelity.into(),
             between: Duration::from_nanos(self.between.draw(&mut once("between"))),
+            lines: self.lines(&source),
             curves: self.peers.iter().filter_map(|group| group.jitter.curve()).collect(),
             distances: self.distances.iter().enumerate().map(distance).collect(),
             content_len: self.content.draw(&mut once("content length")),
@@ -88,6 +90,23 @@ impl Scenario {
     /// Draws the plan of the seed that the file names, or of seed 0.
     pub fn plan(&self) -> Plan {
         self.draw(self.seed.unwrap_or_default(), false)
+    }
+
+    /// What lines of a group have in common, if it says so.
+    fn line(&self, seed: &Seed, group: usize) -> Option<Line> {
+        let line = self.peers[group].line.as_ref()?;
+        Some(line.draw(&mut seed.stream("peers line", group as u64)))
+    }
+
+    /// All kinds of lines, each once; the first is the usual one.
+    fn lines(&self, seed: &Seed) -> Vec<Line> {
+        let mut lines = vec![Line::CLEAR];
+        for line in (0..self.peers.len()).filter_map(|group| self.line(seed, group)) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines
     }
 
     /// Regions are numbered as they first come.
@@ -147,6 +166,7 @@ impl HostDraw<'_> {
             latency,
             loss_ppm: peers.loss.draw(&mut self.stream("peers loss", member)) as u32,
             region: self.scenario.region(&peers.region),
+            line: self.line(),
             groups: 0,
         };
         let mut config = Config {
@@ -217,6 +237,13 @@ impl HostDraw<'_> {
         self.peers().jitter.curve()?;
         let before = &self.scenario.peers[..self.group];
         Some(CurveId(before.iter().filter(|group| group.jitter.curve().is_some()).count() as u16))
+    }
+
+    /// Where the group's kind of line is.
+    fn line(&self) -> LineId {
+        let Some(line) = self.scenario.line(self.seed, self.group) else { return LineId(0) };
+        let place = self.scenario.lines(self.seed).iter().position(|known| *known == line);
+        LineId(place.unwrap_or_default() as u16)
     }
 
     fn preload(&self, member: usize) -> run::Preload {

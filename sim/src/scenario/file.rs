@@ -12,6 +12,7 @@ use teem_core::session::Config;
 use super::arrivals::Arrival;
 use super::delays::Delay;
 use super::events::Event;
+use super::line::Line;
 use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Signed, Time};
 use crate::actors;
 use crate::net;
@@ -30,7 +31,7 @@ pub struct Scenario {
     pub about: String,
     /// The seed that it is meant for; another one may be used all the same.
     pub seed: Option<u64>,
-    /// How closely the network is followed: `message` or `flow`.
+    /// How closely the network is followed: `message`, `flow` or `packet`.
     #[serde(default)]
     pub fidelity: Fidelity,
     /// What lies between any two hosts, one way.
@@ -104,6 +105,8 @@ pub enum Fidelity {
     /// Streams share the links of their hosts.
     #[default]
     Flow,
+    /// Every packet crosses links and queues; streams are TCP.
+    Packet,
 }
 
 impl From<Fidelity> for net::Fidelity {
@@ -111,7 +114,15 @@ impl From<Fidelity> for net::Fidelity {
         match fidelity {
             Fidelity::Message => Self::Message,
             Fidelity::Flow => Self::Flow,
+            Fidelity::Packet => Self::Packet,
         }
+    }
+}
+
+impl Fidelity {
+    /// As files name it.
+    pub fn name(self) -> &'static str {
+        net::Fidelity::from(self).name()
     }
 }
 
@@ -150,6 +161,8 @@ pub struct Peers {
     /// Losses each way.
     #[serde(default = "defaults::nothing")]
     pub loss: Range<Share>,
+    /// How their lines treat packets, in `packet` fidelity.
+    pub line: Option<Line>,
     /// Where they are; without it, in the region "".
     #[serde(default)]
     pub region: String,

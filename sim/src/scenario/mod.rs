@@ -34,6 +34,7 @@ mod draw;
 mod events;
 mod families;
 mod file;
+mod line;
 mod units;
 mod write;
 
@@ -46,6 +47,7 @@ pub use file::{
     Format, Gate, Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario,
     Settings, Slow, Spell, Trackers,
 };
+pub use line::{Bursts, Line, Reorder, Waiting};
 pub use units::{
     Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Signed, Time, Unit,
     UnitError,
@@ -144,6 +146,9 @@ impl Scenario {
                 if let Some(why) = delay.wrong() {
                     return wrong(field, why);
                 }
+            }
+            if let Some((field, why)) = group.line.as_ref().and_then(Line::wrong) {
+                return wrong(&format!("line.{field}"), why);
             }
             if is_beyond(group.clock_offset, group.clock_drift)
                 || group.clock.is_some_and(|clock| is_off(clock.offset, clock.drift))

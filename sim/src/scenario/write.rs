@@ -12,6 +12,9 @@ use teem_core::time::Duration;
 use super::events::{job_name, spread_text};
 use super::file::{Gate, Settings};
 use crate::net::{Access, Fidelity, Skew};
+use crate::packet::MTU;
+use crate::packet::line::{Bursts, Line};
+use crate::packet::queue::{CoDel, Discipline};
 use crate::run::{Choking, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
 use crate::storage::{Crash, Profile};
 use crate::time::Nanos;
@@ -34,9 +37,8 @@ pub fn write(plan: &Plan) -> Result<String, Unwritable> {
     };
     line("name", &text(&plan.scenario));
     line("seed", &plan.seed.to_string());
-    match plan.fidelity {
-        Fidelity::Message => line("fidelity", "\"message\""),
-        Fidelity::Flow => {}
+    if plan.fidelity != Fidelity::Flow {
+        line("fidelity", &quoted(plan.fidelity.name()));
     }
     line("content", &quoted(&bytes(plan.content_len)));
     if plan.piece_len != 256 << 10 {
@@ -233,6 +235,11 @@ fn peer(plan: &Plan, host: &HostPlan, regions: &Regions) -> Result<Vec<String>, 
     if host.access.loss_ppm > 0 {
         field("loss", quoted(&share(host.access.loss_ppm.into())));
     }
+    let known = plan.lines.get(usize::from(host.access.line.0)).copied();
+    let packets = packets(&known.unwrap_or_default())?;
+    if !packets.is_empty() {
+        field("line", table(&packets));
+    }
     if let Some(region) = regions.name(host.access.region) {
         field("region", region);
     }
@@ -267,6 +274,44 @@ fn peer(plan: &Plan, host: &HostPlan, regions: &Regions) -> Result<Vec<String>, 
     let config = Settings(host.config.clone()).changed();
     if !config.is_empty() {
         field("config", value(&toml::Value::Table(config))?);
+    }
+    Ok(fields)
+}
+
+/// What befalls packets on a line, if it is not the usual.
+fn packets(line: &Line) -> Result<Vec<String>, Unwritable> {
+    let mut fields = Vec::new();
+    for (key, queue) in [("up_queue", line.up), ("down_queue", line.down)] {
+        fields.extend(queue.limit_bytes.map(|limit| format!("{key} = \"{}\"", bytes(limit))));
+    }
+    match (line.up.discipline, line.down.discipline) {
+        (Discipline::TailDrop, Discipline::TailDrop) => {}
+        (Discipline::CoDel(up), Discipline::CoDel(down))
+            if (up, down) == (CoDel::DEFAULT, CoDel::DEFAULT) =>
+        {
+            fields.push("discipline = \"codel\"".into());
+        }
+        (up, down) => return Err(Unwritable(format!("queues of {up:?} and {down:?}"))),
+    }
+    if line.mtu != MTU {
+        fields.push(format!("mtu = {}", line.mtu));
+    }
+    if line.black_hole {
+        fields.push("black_hole = true".into());
+    }
+    if let Some(Bursts { begin_ppm, end_ppm }) = line.bursts {
+        let (begin, end) = (share(begin_ppm.into()), share(end_ppm.into()));
+        fields.push(format!("bursts = {{ begin = \"{begin}\", end = \"{end}\" }}"));
+    }
+    if line.duplicate_ppm > 0 {
+        fields.push(format!("duplicate = \"{}\"", share(line.duplicate_ppm.into())));
+    }
+    if line.reorder_ppm > 0 || !line.reorder_by.is_zero() {
+        let (part, by) = (share(line.reorder_ppm.into()), time(line.reorder_by));
+        fields.push(format!("reorder = {{ share = \"{part}\", by = \"{by}\" }}"));
+    }
+    if line.corrupt_ppm > 0 {
+        fields.push(format!("corrupt = \"{}\"", share(line.corrupt_ppm.into())));
     }
     Ok(fields)
 }
@@ -384,8 +429,9 @@ fn link(usual: &Access, now: &Access) -> Result<Vec<String>, Unwritable> {
     if now.loss_ppm != usual.loss_ppm {
         fields.push(format!("loss = \"{}\"", share(now.loss_ppm.into())));
     }
-    if (now.region, now.groups) != (usual.region, usual.groups) {
-        return Err(Unwritable("a host in another region or group for a while".into()));
+    let place = |access: &Access| (access.region, access.groups, access.line);
+    if place(now) != place(usual) {
+        return Err(Unwritable("a host of another region, group or line for a while".into()));
     }
     Ok(fields)
 }

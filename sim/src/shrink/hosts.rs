@@ -3,6 +3,8 @@
 use crate::run::{Fault, HostPlan, Plan, Role};
 
 use super::Shrinker;
+use crate::net::LineId;
+use crate::packet::line::Line;
 
 impl Shrinker<'_> {
     /// Takes hosts away, those who mean harm first.
@@ -89,6 +91,7 @@ pub(super) fn tidy(plan: &mut Plan) {
     while plan.hosts.last().is_some_and(|host| host.role == Role::Nobody) {
         plan.hosts.pop();
     }
+    lines_in_order(plan);
     let there = plan.hosts.iter().fold(0, |there, host| there | host.access.groups);
     let on = |groups: u64| there & groups != 0;
     plan.faults.retain(|(_, fault)| match fault {
@@ -129,6 +132,30 @@ pub(super) fn tidy(plan: &mut Plan) {
         Fault::Heal => std::mem::take(&mut cut),
         _ => true,
     });
+}
+
+/// Kinds of lines are numbered as hosts have them, the usual one first, so that a file is read as what
+/// was written.
+fn lines_in_order(plan: &mut Plan) {
+    let known = std::mem::take(&mut plan.lines);
+    let mut lines = vec![Line::CLEAR];
+    let mut place = |id: LineId| {
+        let line = known.get(usize::from(id.0)).copied().unwrap_or_default();
+        let at = lines.iter().position(|known| *known == line).unwrap_or(lines.len());
+        if at == lines.len() {
+            lines.push(line);
+        }
+        LineId(at as u16)
+    };
+    for host in &mut plan.hosts {
+        host.access.line = place(host.access.line);
+    }
+    for (_, fault) in &mut plan.faults {
+        if let Fault::Access(_, access) = fault {
+            access.line = place(access.line);
+        }
+    }
+    plan.lines = lines;
 }
 
 /// The same hosts without empty places.

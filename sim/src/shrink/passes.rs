@@ -5,7 +5,8 @@ use teem_core::session::Config;
 use teem_core::time::Duration;
 
 use super::Shrinker;
-use crate::net::{Access, Skew, Spread};
+use super::hosts::tidy;
+use crate::net::{Access, LineId, Skew, Spread};
 use crate::run::{Choking, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
 use crate::scenario::{Settings, write};
 use crate::storage::Profile;
@@ -99,6 +100,10 @@ impl Shrinker<'_> {
                 }
             });
         }
+        self.try_change("lines that do nothing to packets", |plan| {
+            each_access(plan, |access| access.line = LineId(0));
+            tidy(plan);
+        });
         self.each_link("no losses", &|access| access.loss_ppm = 0);
         self.each_link("no delay of its own", &|access| access.latency = Spread::ZERO);
         self.each_link("constant delays", &|access| {

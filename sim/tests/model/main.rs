@@ -1,140 +1,14 @@
 //! The network against closed forms: what is sent arrives when arithmetic says, and nothing else
 //! does.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod packets;
+mod prober;
 
-use bytes::Bytes;
-use teem_core::ids::{Key, ListenerId, SocketId, StreamId};
-use teem_core::machine::{
-    Bind, Connect, Incoming, Input, Listen, Machine, Output, SocketInput, StreamInput, Transmit,
-    TransmitLimit,
-};
-use teem_core::rng::Seed;
-use teem_core::time::{Duration, Instant};
-use teem_sim::net::{Access, Fidelity, HostId, Net, NetConfig, Spread};
+use teem_core::time::Duration;
+use teem_sim::net::{Access, Fidelity, HostId, Net, Spread};
 use teem_sim::time::Nanos;
 
-const PORT: u16 = 1;
-
-/// Sends bytes on a stream, or datagrams, and notes what arrives when.
-#[derive(Debug, Default)]
-struct Prober {
-    out: Vec<Output>,
-    /// Bytes to send on the stream that it dialled.
-    to_send: usize,
-    lent: usize,
-    datagrams: Vec<(SocketAddr, usize)>,
-    arrived: Vec<(Instant, usize)>,
-    failed: bool,
-    connected: bool,
-}
-
-fn stream(slot: u32) -> StreamId {
-    StreamId::from_parts(slot, 1)
-}
-
-impl Prober {
-    fn listening() -> Self {
-        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
-        let listener = ListenerId::from_parts(0, 1);
-        let socket = SocketId::from_parts(0, 1);
-        let bind = Bind { socket, address, reuse: false, multicast: None };
-        let listen = Listen { listener, address, tls: false };
-        Self {
-            out: vec![Output::Bind(bind.into()), Output::Listen(listen.into())],
-            ..Self::default()
-        }
-    }
-
-    fn dial(&mut self, slot: u32, to: SocketAddr, bytes: usize) {
-        let connect = Connect { stream: stream(slot), to, from: None, tls: None };
-        self.out.push(Output::Connect(connect.into()));
-        self.to_send = bytes;
-    }
-
-    fn cast(&mut self, to: SocketAddr, len: usize) {
-        self.datagrams.push((to, len));
-        self.out.push(Output::WantTransmit(SocketId::from_parts(0, 1)));
-    }
-}
-
-impl Machine for Prober {
-    fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        match input {
-            Input::Stream(_, StreamInput::Connected { .. }) => self.connected = true,
-            Input::Stream(id, StreamInput::Sent(count)) => {
-                self.to_send -= count;
-                self.lent = 0;
-                if self.to_send > 0 {
-                    self.out.push(Output::WantWrite(id));
-                }
-            }
-            Input::Stream(_, StreamInput::Received(bytes)) => self.arrived.push((now, bytes.len())),
-            Input::Stream(_, StreamInput::ConnectFailed(_)) => self.failed = true,
-            Input::Datagram(datagram) => self.arrived.push((now, datagram.data.len())),
-            Input::Socket(_, SocketInput::Failed(why)) => panic!("{why}"),
-            _ => {}
-        }
-    }
-
-    fn accept(&mut self, _: Instant, _: Incoming) -> Option<StreamId> {
-        Some(stream(100))
-    }
-
-    fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop()
-    }
-
-    fn poll_send(&mut self, _: Instant, id: StreamId, max: usize, out: &mut Vec<Bytes>) -> usize {
-        if id == stream(100) || self.lent > 0 || self.to_send == 0 {
-            return 0;
-        }
-        self.lent = max.min(self.to_send);
-        out.push(Bytes::from(vec![7; self.lent]));
-        self.lent
-    }
-
-    fn poll_transmit(
-        &mut self,
-        _: Instant,
-        _: SocketId,
-        _: TransmitLimit,
-        buf: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        let (to, len) = self.datagrams.pop()?;
-        buf.resize(len, 7);
-        Some(Transmit { to, from: None, ecn: None, len, segment: None })
-    }
-
-    fn recv_credit(&self, _: StreamId) -> usize {
-        usize::MAX
-    }
-}
-
-fn ip(host: HostId) -> IpAddr {
-    IpAddr::from([192, 0, 2, host as u8 + 1])
-}
-
-fn at(host: HostId) -> SocketAddr {
-    SocketAddr::new(ip(host), PORT)
-}
-
-fn network(fidelity: Fidelity, hosts: &[Access]) -> Net<Prober> {
-    let between = Duration::from_millis(10);
-    let mut net = Net::with(NetConfig { fidelity, between, seed: Seed::from_number(1) });
-    for (host, access) in hosts.iter().enumerate() {
-        net.add_attached(ip(host), *access, Prober::listening());
-    }
-    net
-}
-
-fn run(net: &mut Net<Prober>, seconds: u64) {
-    net.run_until(Duration::from_secs(seconds), |_| false).expect("no host spins");
-}
-
-fn link(up: u64, down: u64) -> Access {
-    Access { up_bytes_per_s: Some(up), down_bytes_per_s: Some(down), ..Access::PERFECT }
-}
+use prober::{Prober, at, link, network, run};
 
 #[test]
 fn a_stream_arrives_when_size_over_rate_and_propagation_say() {
