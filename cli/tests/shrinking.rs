@@ -66,7 +66,7 @@ fn a_run_that_fails_is_shrunk_to_a_file_that_fails_so_and_a_test() {
     let failure = file.lines().next().and_then(|line| line.strip_prefix("# fails: "));
     assert!(stderr(&again).contains(failure.expect("a comment")), "{}", stderr(&again));
     assert!(stderr(&again).contains("--seed 3"));
-    let replay = teem(&["sim", "replay", &small, "--until", "1"]);
+    let replay = teem(&["sim", "replay", &small, "--until", "0.05"]);
     assert_eq!(code(&replay), 0, "{}", stderr(&replay));
     assert!(replay.stdout.starts_with(b"   0.0000"), "a line for each event");
 }

@@ -240,7 +240,10 @@ impl Totals {
             }
             (runs, _) => format!("{} of {runs} runs failed", self.wrong),
         };
-        let shrink = again.strip_prefix("teem sim run ").filter(|_| self.failed > 0);
+        let shrink = again.strip_prefix("teem sim run ").filter(|_| {
+            // What must fail is as small as it is.
+            self.failed > 0 && self.last.as_ref().is_none_or(|done| !done.must_fail)
+        });
         let shrink = shrink.map_or_else(String::new, |arguments| {
             format!("\nand with as little as it takes:\n    teem sim shrink {arguments}")
         });
