@@ -21,6 +21,8 @@ pub struct Timers<K> {
     /// A binary heap of timers by (queued, slot): deterministic among equals.
     heap: Vec<(Instant, TimerId)>,
     clamped: u64,
+    #[cfg(feature = "planted-bugs")]
+    puts_back_late: bool,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,20 @@ const NOWHERE: u32 = u32::MAX;
 impl<K: Copy> Timers<K> {
     /// No timers; allocates nothing.
     pub const fn new() -> Self {
-        Self { entries: Slab::new(), heap: Vec::new(), clamped: 0 }
+        Self {
+            entries: Slab::new(),
+            heap: Vec::new(),
+            clamped: 0,
+            #[cfg(feature = "planted-bugs")]
+            puts_back_late: false,
+        }
+    }
+
+    /// The same with [`PlantedBug::TimerInThePast`](crate::session::PlantedBug::TimerInThePast).
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) const fn that_puts_back_late(mut self, puts_back_late: bool) -> Self {
+        self.puts_back_late = puts_back_late;
+        self
     }
 
     /// A timer for the entity called `key`, not armed.
@@ -90,6 +105,11 @@ impl<K: Copy> Timers<K> {
             }
             let entry = self.entries.get_mut(id).expect("a heap entry has a timer");
             match entry.due {
+                // Where it was is in the past: the next wakeup is at once, and finds nothing due.
+                #[cfg(feature = "planted-bugs")]
+                Some(due) if self.puts_back_late && due > now && now > queued + GRANULE => {
+                    return None;
+                }
                 Some(due) if due > queued => {
                     self.heap[0].0 = due;
                     self.sift_down(0);

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! Nothing here reads a clock or asks for randomness: the same plan gives the same run, byte for
-//! byte, and a digest says so. For a test of a few hosts begin with [`swarm::Swarm`]; for many
-//! seeds of a whole swarm with [`scenario`] and [`run`]; for machines of one's own with
+//! byte, and a digest says so. For a test of many seeds of a whole swarm begin with [`sweep()`]
+//! (`docs/first-simulation.md` is the way from nothing), and go on with [`scenario`], [`mod@run`]
+//! and [`mod@shrink`]; for a few hosts by hand with [`swarm::Swarm`]; for machines of one's own with
 //! [`net::Net`]. [`truth`] holds what the literature says of swarms against what ours do, and
 //! [`report`] makes a page of runs.
 
@@ -29,7 +30,11 @@ pub mod packet;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod storage;
 pub mod swarm;
+mod sweep;
 pub mod time;
 pub mod truth;
+
+pub use sweep::{FailedSeed, SHRINK_RUNS, Sweep, SweepError, sweep};

@@ -25,6 +25,7 @@ pub(crate) struct Sim {
 pub(crate) enum SimCommand {
     Run(Run),
     Replay(Replay),
+    Shrink(Shrink),
     Diff(Diff),
     Compare(Compare),
     List(List),
@@ -95,7 +96,7 @@ if it fails: `teem sim run canary --seeds 0..5` exits 0, and 1 if one of them do
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Seeds {
-    /// The seed of a single run [default: 0].
+    /// The seed of a single run [default: the one in the file, or 0].
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
@@ -105,8 +106,9 @@ pub(crate) struct Seeds {
 }
 
 impl Seeds {
-    pub(crate) fn range(&self) -> Range<u64> {
-        let single = self.seed.unwrap_or(0);
+    /// The seeds; of a scenario that names one, that.
+    pub(crate) fn range(&self, named: Option<u64>) -> Range<u64> {
+        let single = self.seed.or(named).unwrap_or(0);
         self.seeds.clone().unwrap_or_else(|| single..single.saturating_add(1))
     }
 }
@@ -152,9 +154,9 @@ pub(crate) struct Replay {
     /// File, or name of a scenario that comes with the program.
     pub(crate) scenario: String,
 
-    /// The seed.
+    /// The seed [default: the one in the file, or 0].
     #[arg(long, value_name = "N")]
-    pub(crate) seed: u64,
+    pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
     pub(crate) how: How,
@@ -221,6 +223,50 @@ impl FromStr for Hosts {
         })
     }
 }
+
+/// Make a run that fails as small as it can be: the fewest peers, faults and seconds that still fail
+/// in the same way.
+///
+/// Progress goes to standard error. Then comes a scenario file, which `teem sim run` runs and which
+/// fails in the same way, and a Rust test that fails as long as it does.
+#[derive(Debug, Args)]
+#[command(after_long_help = SHRINK_HELP)]
+pub(crate) struct Shrink {
+    /// File, or name of a scenario that comes with the program.
+    pub(crate) scenario: String,
+
+    /// The seed of the run that fails [default: the one in the file, or 0].
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) how: How,
+
+    /// Runs at most.
+    #[arg(long, value_name = "MAX", default_value = "2000")]
+    pub(crate) runs: NonZeroUsize,
+
+    /// Seconds at most, by the clock on the wall; the result is what is smallest by then.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) within: Option<u64>,
+
+    /// Runs at a time. The result does not depend on it.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) jobs: NonZeroUsize,
+
+    /// Write the scenario file there, instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Write the test there, instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test: Option<PathBuf>,
+}
+
+const SHRINK_HELP: &str = "\
+Exit codes:
+  0  a smaller run was written, or the same one if nothing smaller fails
+  2  the scenario cannot be used, or its run does not fail";
 
 /// Find the first event in which two runs differ.
 ///

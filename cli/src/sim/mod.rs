@@ -14,6 +14,7 @@ mod out;
 mod page;
 mod replay;
 mod run;
+mod shrink;
 mod suite;
 mod trace;
 mod truth;
@@ -32,6 +33,7 @@ pub(crate) fn run(sim: &Sim) -> Outcome {
     match &sim.command {
         SimCommand::Run(run) => run::run(run),
         SimCommand::Replay(replay) => replay::run(replay),
+        SimCommand::Shrink(shrink) => shrink::run(shrink),
         SimCommand::Diff(diff) => diff::run(diff),
         SimCommand::Compare(compare) => compare::run(compare),
         SimCommand::List(list) => list::run(list),

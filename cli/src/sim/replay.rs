@@ -15,12 +15,13 @@ use crate::failure::Failure;
 
 pub(crate) fn run(replay: &Replay) -> Outcome {
     let scenario = super::load(&replay.scenario, replay.how)?;
-    let plan = scenario.draw(replay.seed, replay.how.swarm);
+    let seed = replay.seed.or(scenario.seed).unwrap_or(0);
+    let plan = scenario.draw(seed, replay.how.swarm);
     if let Some(host) = replay.hosts.iter().find(|host| **host >= plan.hosts.len()) {
         let last = plan.hosts.len() - 1;
         return Err(Failure::Input(format!("--host {host}: there are hosts 0 to {last}")));
     }
-    let capture = CaptureOut::create(&replay.capture, &scenario, replay.seed, replay.how)?;
+    let capture = CaptureOut::create(&replay.capture, &scenario, seed, replay.how)?;
     let (capture, capturing) = capture.unzip();
     let mut teller = Teller {
         to: BufWriter::with_capacity(1 << 16, std::io::stdout()),
@@ -29,12 +30,12 @@ pub(crate) fn run(replay: &Replay) -> Outcome {
         gone: false,
     };
     let observer: &mut dyn Observer = &mut teller;
-    let (name, seed, how) = (&replay.scenario, replay.seed, replay.how);
+    let (name, how) = (&replay.scenario, replay.how);
     let (done, captured) =
         one::run_captured(&scenario, name, seed, how, Some(observer), false, capturing);
     // Whoever read it is gone: nobody to tell.
     let _ = teller.to.flush();
-    out::tell(&format!("{} seed {}", scenario.name, replay.seed), &done, true);
+    out::tell(&format!("{} seed {}", scenario.name, seed), &done, true);
     let told = capture.map_or(Ok(()), |capture| capture.tell(captured));
     if done.summary.failed {
         return Err(Failure::Incomplete("the run failed".into()));

@@ -20,8 +20,11 @@ use crate::{Outcome, report, size};
 pub(crate) fn run(run: &Run) -> Outcome {
     let scenario = super::load(&run.scenario, run.how)?;
     let is_sweep = run.seeds.seeds.is_some();
-    let seeds: Vec<u64> =
-        run.seeds.range().filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed))).collect();
+    let seeds: Vec<u64> = run
+        .seeds
+        .range(scenario.seed)
+        .filter(|seed| run.shard.is_none_or(|shard| shard.has(*seed)))
+        .collect();
     let mut out = JsonOut::open(run.json.as_deref())?;
     let mut junit =
         run.junit.as_deref().map(|to| JunitOut::open(to, &scenario.name)).transpose()?;
@@ -265,6 +268,14 @@ impl Totals {
             }
             (runs, _) => format!("{} of {runs} runs failed", self.wrong),
         };
-        Err(Failure::Incomplete(format!("{what}; to see it again:\n    {again}")))
+        let shrink = again.strip_prefix("teem sim run ").filter(|_| {
+            // What must fail is as small as it is.
+            self.failed > 0 && self.last.as_ref().is_none_or(|done| !done.must_fail)
+        });
+        let shrink = shrink.map_or_else(String::new, |arguments| {
+            format!("\nand with as little as it takes:\n    teem sim shrink {arguments}")
+        });
+        let text = format!("{what}; to see it again:\n    {again}{shrink}");
+        Err(Failure::Incomplete(text))
     }
 }

@@ -61,6 +61,29 @@ pub struct Config {
     pub bind_v4: Option<Ipv4Addr>,
     /// Our address for IPv6 connections.
     pub bind_v6: Option<Ipv6Addr>,
+    /// A mistake that the session is to make. For tests of tests alone.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<PlantedBug>,
+}
+
+/// A mistake that was put here on purpose: a simulator that is worth something finds it.
+///
+/// Each is in the one place where such a mistake would be made. They are compiled in with the
+/// feature `planted-bugs` alone, which nothing that is published turns on, and even then none is
+/// made unless it is asked for.
+#[cfg(feature = "planted-bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlantedBug {
+    /// [`TitForTat`](crate::torrent::choker::TitForTat) forgets between two rounds who holds a slot
+    /// and whose turn it was, so that slots flap.
+    ChokerForgets,
+    /// A wakeup that comes late, because the process was stopped, goes back to where it was in
+    /// the queue, which is in the past ([`Timers`](crate::timers::Timers)).
+    TimerInThePast,
+    /// Resume data is saved without a flush before it: it claims pieces that a power cut takes
+    /// back.
+    ResumeClaimsTooMuch,
 }
 
 /// Whether connections to peers are encrypted ([`crate::mse`]).
@@ -148,11 +171,19 @@ impl Default for Config {
             paused: false,
             bind_v4: None,
             bind_v6: None,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 }
 
 impl Config {
+    /// Whether this mistake is to be made.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn has_planted(&self, bug: PlantedBug) -> bool {
+        self.planted == Some(bug)
+    }
+
     pub(crate) const fn no_interest_timeout(&self) -> Duration {
         Duration::from_secs(self.no_interest_timeout_s as u64)
     }

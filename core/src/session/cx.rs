@@ -196,7 +196,11 @@ impl Cx {
             filter: IpFilter::new(),
             out: Outbox::default(),
             jobs: Jobs::new(),
+            #[cfg(not(feature = "planted-bugs"))]
             timers: Timers::new(),
+            #[cfg(feature = "planted-bugs")]
+            timers: Timers::new()
+                .that_puts_back_late(config.has_planted(super::PlantedBug::TimerInThePast)),
             seed,
             stats: Stats::default(),
             memory: Memory::new(config.buffer_bytes_max),

@@ -32,6 +32,8 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+#[cfg(feature = "planted-bugs")]
+pub use config::PlantedBug;
 pub use config::{Config, Encryption};
 pub use event::{AddError, AddTorrent, Command, Event, RemoveFiles, Source};
 pub use filter::{IpFilter, RANGES_MAX};

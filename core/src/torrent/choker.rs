@@ -181,6 +181,14 @@ impl TitForTat {
     pub fn new(rng: Rng) -> Self {
         Self { slots: Slots::new(rng) }
     }
+
+    /// The same with [`PlantedBug::ChokerForgets`](crate::session::PlantedBug::ChokerForgets).
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub fn that_forgets(mut self) -> Self {
+        self.slots.forgets = true;
+        self
+    }
 }
 
 impl Choker for TitForTat {
@@ -236,12 +244,20 @@ struct Slots {
     salt: [u64; 2],
     /// Who is unchoked optimistically, and since when.
     optimistic: SmallVec<[(StreamId, Instant); 2]>,
+    #[cfg(feature = "planted-bugs")]
+    forgets: bool,
 }
 
 impl Slots {
     fn new(mut rng: Rng) -> Self {
         let salt = [rng.next_u64(), rng.next_u64()];
-        Self { rng, salt, optimistic: SmallVec::new() }
+        Self {
+            rng,
+            salt,
+            optimistic: SmallVec::new(),
+            #[cfg(feature = "planted-bugs")]
+            forgets: false,
+        }
     }
 
     fn fill(
@@ -254,6 +270,10 @@ impl Slots {
         owes: impl Fn(&Candidate) -> bool,
     ) {
         out.clear();
+        #[cfg(feature = "planted-bugs")]
+        let forgotten = self.forgets.then(|| self.forget(peers));
+        #[cfg(feature = "planted-bugs")]
+        let peers = forgotten.as_deref().unwrap_or(peers);
         let mut ranked: Vec<_> = peers
             .iter()
             .filter(|peer| peer.interested)
@@ -279,6 +299,19 @@ impl Slots {
             .count();
         out.extend(ranked[..earned].iter().map(|(_, peer)| peer.id));
         self.draw(now, &ranked[earned..], slots, indulged, out, owes);
+    }
+
+    /// Begins from nothing, as if nobody held a slot or ever had one.
+    #[cfg(feature = "planted-bugs")]
+    fn forget(&mut self, peers: &[Candidate]) -> Vec<Candidate> {
+        self.salt = [self.rng.next_u64(), self.rng.next_u64()];
+        self.optimistic.clear();
+        let forgotten = peers.iter().map(|peer| Candidate {
+            unchoked_since: None,
+            last_unchoked: None,
+            ..*peer
+        });
+        forgotten.collect()
     }
 
     /// Fills what is left with optimistic unchokes: those whose time is not over, then others in

@@ -310,6 +310,11 @@ impl Torrent {
             id,
             resume: None,
         };
+        #[cfg(feature = "planted-bugs")]
+        if cx.config.has_planted(crate::session::PlantedBug::ChokerForgets) {
+            let choker = TitForTat::new(cx.seed.stream("choker", u64::from(id_number(id))));
+            torrent.chokers.leeching = Box::new(choker.that_forgets());
+        }
         torrent.set_sequential(add.sequential);
         torrent.set_ways(cx);
         if torrent.fetch.is_none() {

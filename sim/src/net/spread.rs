@@ -58,6 +58,11 @@ impl Curve {
         fits.then(|| Self { nanos: quantiles.iter().map(nanos).collect() })
     }
 
+    /// What [`Curve::new`] was given.
+    pub fn quantiles(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.nanos.iter().map(|nanos| Duration::from_nanos(*nanos))
+    }
+
     /// The value below which `draw` of 2^64 are.
     pub fn quantile(&self, draw: u64) -> Duration {
         let place = u128::from(draw) * (self.nanos.len() - 1) as u128;

@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use teem_core::ids::PieceIndex;
+use teem_core::ids::{PieceIndex, TorrentId};
 use teem_core::session::{Event, Session, TorrentState};
 use teem_core::time::{Duration, Instant};
 use teem_core::torrent::picker::BLOCK_LEN;
 
-use super::plan::{Family, Plan, Preload};
+use super::flaps::Flaps;
+use super::plan::{Choking, Family, HostPlan, Plan, Preload};
 use crate::content::ContentId;
 use crate::net::{HostId, Net, Stuck};
 use crate::swarm::{Node, folder};
@@ -116,6 +117,33 @@ pub enum Failure {
         /// What it may hold.
         limit: u64,
     },
+    /// Slots went to and fro.
+    #[error(
+        "at {at:?}: the choker of host {host} took {times} upload slots within two minutes from \
+         peers \
+         whose turn was not over, and gave them to peers that had given nothing"
+    )]
+    Flaps {
+        /// When it was noticed.
+        at: Nanos,
+        /// Whose choker.
+        host: HostId,
+        /// How many slots.
+        times: usize,
+    },
+    /// A host began with a piece that is not on its disk.
+    #[error(
+        "at {at:?}: host {host} began with piece {piece}, which is not on its disk: its resume data \
+         claims too much"
+    )]
+    ClaimsTooMuch {
+        /// When.
+        at: Nanos,
+        /// Who.
+        host: HostId,
+        /// The first such piece.
+        piece: u32,
+    },
     /// Deadlines were still due after they had been handled.
     #[error("{count} deadlines lay in the past when they had been handled")]
     LateDeadlines {
@@ -158,12 +186,62 @@ pub enum Failure {
     More(u64),
 }
 
+impl Failure {
+    /// Which kind it is, in kebab-case: the same for failures that differ in figures alone. One
+    /// that is about a kind of trouble or a timer names it.
+    pub fn kind(&self) -> String {
+        let kind = match self {
+            Self::Stuck(stuck) => return format!("stuck: {}", stuck.reason),
+            Self::NeverFired(family) => return format!("never-fired: {}", family.name()),
+            Self::BytesLost { .. } => "bytes-lost",
+            Self::Unsent { .. } => "unsent",
+            Self::Twice { .. } => "twice",
+            Self::Forgotten { .. } => "forgotten",
+            Self::HonestBanned { .. } => "honest-banned",
+            Self::TooFast { .. } => "too-fast",
+            Self::TooMuchMemory { .. } => "too-much-memory",
+            Self::Flaps { .. } => "flaps",
+            Self::ClaimsTooMuch { .. } => "claims-too-much",
+            Self::LateDeadlines { .. } => "late-deadlines",
+            Self::Announce { .. } => "announce",
+            Self::WrongContent { .. } => "wrong-content",
+            Self::Incomplete { .. } => "incomplete",
+            Self::More(_) => "more",
+        };
+        kind.into()
+    }
+
+    /// Who did what must not be, if it was one.
+    pub const fn host(&self) -> Option<HostId> {
+        match self {
+            Self::Stuck(Stuck { host, .. })
+            | Self::Unsent { host, .. }
+            | Self::Twice { host, .. }
+            | Self::Forgotten { host, .. }
+            | Self::HonestBanned { host, .. }
+            | Self::TooFast { host, .. }
+            | Self::TooMuchMemory { host, .. }
+            | Self::Flaps { host, .. }
+            | Self::ClaimsTooMuch { host, .. }
+            | Self::Announce { host, .. }
+            | Self::WrongContent { host }
+            | Self::Incomplete { host, .. } => Some(*host),
+            Self::BytesLost { .. }
+            | Self::LateDeadlines { .. }
+            | Self::NeverFired(_)
+            | Self::More(_) => None,
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Checks {
     piece_len: u64,
     content_len: u64,
     content: ContentId,
+    /// What disks and libraries know the torrent by.
+    key: String,
     hosts: Vec<Watched>,
     /// Who is honest, by address.
     honest: BTreeMap<IpAddr, HostId>,
@@ -189,15 +267,27 @@ struct Watched {
     /// By its own clock; none: it was not looked at yet.
     level_at: Option<Instant>,
     looks: u32,
+    /// How often it started.
+    starts: u32,
+    /// It hands slots out as clients do by default.
+    is_watched_choker: bool,
+    /// What it fetches.
+    leeches: Option<TorrentId>,
+    flaps: Flaps,
 }
 
 impl Checks {
-    pub(super) fn new(plan: &Plan, content: ContentId) -> Self {
+    pub(super) fn new(plan: &Plan, content: ContentId, key: &str) -> Self {
+        let watched = |host: &HostPlan| Watched {
+            is_watched_choker: host.choking == Choking::Default,
+            ..Watched::default()
+        };
         Self {
             piece_len: u64::from(plan.piece_len),
             content_len: plan.content_len,
             content,
-            hosts: plan.hosts.iter().map(|_| Watched::default()).collect(),
+            key: key.to_owned(),
+            hosts: plan.hosts.iter().map(watched).collect(),
             honest: BTreeMap::new(),
             excused: BTreeSet::new(),
             failures: Vec::new(),
@@ -228,7 +318,11 @@ impl Checks {
 
     /// A client starts, again or for the first time.
     pub(super) fn starts(&mut self, host: HostId) {
-        self.hosts[host].ready = false;
+        let watched = &mut self.hosts[host];
+        watched.ready = false;
+        watched.starts += 1;
+        watched.leeches = None;
+        watched.flaps.clear();
     }
 
     /// These pieces are on a client's disk.
@@ -276,6 +370,17 @@ impl Checks {
                 let watched = &mut self.hosts[host];
                 watched.have = pieces.as_deref().map(words).unwrap_or_default();
                 watched.ready = true;
+                let all = self.content_len.div_ceil(self.piece_len) as u32;
+                let lacks = (0..all).any(|piece| !has(&watched.have, piece));
+                watched.leeches = lacks.then_some(*id);
+                watched.flaps.clear();
+                if let Some(piece) = self.claimed_in_vain(host, net) {
+                    self.fail(Failure::ClaimsTooMuch { at, host, piece });
+                }
+            }
+            Event::TorrentFinished(_) => {
+                self.hosts[host].leeches = None;
+                self.hosts[host].flaps.clear();
             }
             Event::PieceVerified(_, PieceIndex(piece)) => {
                 let watched = &mut self.hosts[host];
@@ -306,6 +411,27 @@ impl Checks {
         }
     }
 
+    /// The first piece that a client has that came back, and its disk has not. Whoever comes for the
+    /// first time has nothing to claim.
+    fn claimed_in_vain(&self, host: HostId, net: &Net<Node>) -> Option<u32> {
+        let watched = &self.hosts[host];
+        let disk = net.disk(host);
+        if watched.starts < 2 || watched.doubted || disk.is_true(&folder(), &self.key) {
+            return None;
+        }
+        let library = net.library();
+        let truth = library.bytes(self.content);
+        let found = disk.content(&folder(), &self.key, library).unwrap_or_default();
+        let pieces = truth.chunks(self.piece_len as usize).enumerate();
+        let mut claimed = pieces.filter(|(piece, _)| has(&watched.have, *piece as u32));
+        claimed
+            .find(|(piece, part)| {
+                let start = piece * self.piece_len as usize;
+                found.get(start..start + part.len()) != Some(*part)
+            })
+            .map(|(piece, _)| piece as u32)
+    }
+
     /// Something happened to a client.
     pub(super) fn look(&mut self, host: HostId, session: &Session, net: &Net<Node>) {
         let (at, sent) = (net.nanos(), net.traffic(host).sent_bytes);
@@ -323,6 +449,17 @@ impl Checks {
             if level > allowed {
                 watched.level = 0;
                 self.fail(Failure::TooFast { at, host, excess: level - allowed });
+            }
+        }
+        let watched = &mut self.hosts[host];
+        if let Some(torrent) = watched.leeches
+            && watched.is_watched_choker
+        {
+            let local = net.local(host);
+            if watched.flaps.is_due(local)
+                && let Some(times) = watched.flaps.look(local, &session.peers(torrent))
+            {
+                self.fail(Failure::Flaps { at, host, times });
             }
         }
         let watched = &mut self.hosts[host];

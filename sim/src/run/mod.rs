@@ -11,6 +11,7 @@
 
 mod bound;
 mod check;
+mod flaps;
 mod nats;
 mod plan;
 pub mod record;
@@ -25,6 +26,7 @@ use serde::Serialize;
 
 pub use bound::bound;
 pub use check::{FAILURES_MAX, Failure};
+pub use flaps::{FLAPS_MAX, FLAPS_WITHIN};
 pub use plan::{Choking, Family, Fault, HostPlan, Leaves, NatPlan, PickOrder, Plan, Preload, Role};
 
 use crate::capture::Captured;
@@ -85,7 +87,7 @@ pub struct Summary {
     pub peak_rss_bytes: u64,
     /// How often each kind of trouble happened.
     pub fired: BTreeMap<&'static str, u64>,
-    /// Whether an [`Observer`] ended it early: what must be in the end was not asked for then.
+    /// Whether an [`Observer`] or a limit ended it early: what must be in the end was not asked for then.
     pub stopped: bool,
     /// Whether something was that must not be.
     pub failed: bool,
@@ -99,6 +101,13 @@ pub trait Observer {
     /// happens: its summary says so ([`Summary::stopped`]), and holds it to nothing but what must
     /// hold all the time.
     fn on_logged(&mut self, logged: &Logged) -> ControlFlow<()>;
+}
+
+/// Carries a plan out, but ends after so many events (calls of `handle_input`), a little later
+/// where more happen at the same time: the summary says then that it was
+/// [stopped](Summary::stopped), and it is held to nothing but what must hold all the time.
+pub fn run_at_most(plan: Plan, events_max: u64) -> Outcome {
+    swarm::Run::new(plan).at_most(events_max).finish(None)
 }
 
 /// Carries a plan out. With an observer it is slower, and the same as far as that lets it go.

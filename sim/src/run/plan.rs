@@ -16,7 +16,7 @@ use crate::storage::{Crash, JobKind, Profile};
 use crate::time::Nanos;
 
 /// Everything about a run that is decided before it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What the scenario is called.
     pub scenario: String,
@@ -64,7 +64,7 @@ pub struct Plan {
 }
 
 /// One host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPlan {
     /// What runs on it.
     pub role: Role,
@@ -103,6 +103,24 @@ pub struct NatPlan {
     pub forward: bool,
 }
 
+impl HostPlan {
+    /// An empty place.
+    pub fn nobody() -> Self {
+        Self {
+            role: Role::Nobody,
+            access: Access::PERFECT,
+            arrives: Nanos::ZERO,
+            leaves: Leaves::Never,
+            preload: Preload::Nothing,
+            disk: Profile::INSTANT,
+            clock: Skew::NONE,
+            config: Config::default(),
+            order: PickOrder::default(),
+            choking: Choking::default(),
+        }
+    }
+}
+
 /// What runs on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -114,6 +132,9 @@ pub enum Role {
     LyingTracker(Lie),
     /// Somebody who means harm.
     Attacker(Kind),
+    /// Nothing ever: the place is empty, so that those after it keep theirs. Every host draws from
+    /// streams of its own number, so one that is replaced by nobody leaves the others' draws.
+    Nobody,
 }
 
 /// When a host goes.

@@ -68,11 +68,13 @@ pub(super) struct Run {
     lacking: usize,
     moves: u32,
     last_complete: Nanos,
-    /// The observer has seen enough.
+    /// The observer has seen enough, or there were too many events.
     stopped: bool,
     /// Writes down how it goes, if somebody asked for that.
     recorder: Option<Box<Recorder>>,
     recording: Option<Box<Recording>>,
+    /// After so many events the run ends.
+    events_max: u64,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +128,7 @@ impl Run {
         let homes = Homes::new(&plan, &mut net);
         let mut run = Self {
             homes,
-            checks: Checks::new(&plan, content_id),
+            checks: Checks::new(&plan, content_id, &key),
             peers: plan.hosts.iter().map(|_| Peer::default()).collect(),
             trackers: Vec::new(),
             acts: BTreeMap::new(),
@@ -139,6 +141,7 @@ impl Run {
             stopped: false,
             recorder: None,
             recording: None,
+            events_max: u64::MAX,
             net,
             seed,
             metainfo,
@@ -153,6 +156,12 @@ impl Run {
         }
         run.schedule(run.plan.healed_at, Act::HealAll);
         run
+    }
+
+    /// Ends after so many events.
+    pub(super) const fn at_most(mut self, events_max: u64) -> Self {
+        self.events_max = events_max;
+        self
     }
 
     /// A place on the network for everybody, and on the agenda for their coming and going.
@@ -170,6 +179,9 @@ impl Run {
                 self.net.set_clock(host, planned.clock);
                 self.peers[host].is_skewed = true;
             }
+            if role == Role::Nobody {
+                continue;
+            }
             self.homes.put(&self.plan, &mut self.net, host);
             self.is_seen_at(host, &self.public_ips(host));
             self.schedule(arrives, Act::Arrive(host));
@@ -182,7 +194,7 @@ impl Run {
                 Role::Tracker | Role::LyingTracker(_) => {
                     self.trackers.push(SocketAddr::new(ip(host), TRACKER_PORT));
                 }
-                Role::Attacker(_) => {}
+                Role::Attacker(_) | Role::Nobody => {}
             }
         }
     }
@@ -268,6 +280,7 @@ impl Run {
                 Role::Tracker => "tracker".into(),
                 Role::LyingTracker(lie) => format!("tracker that lies: {lie:?}"),
                 Role::Attacker(kind) => format!("attacker: {kind:?}"),
+                Role::Nobody => continue,
             };
             capture.add_host(host, ip(host), &description);
         }
@@ -284,7 +297,8 @@ impl Run {
             self.net.keep_log();
         }
         let bound = bound(&self.plan);
-        let last_arrival = self.plan.hosts.iter().map(|host| host.arrives).max();
+        let hosts = || self.plan.hosts.iter().filter(|host| host.role != Role::Nobody);
+        let last_arrival = hosts().map(|host| host.arrives).max();
         let begins = last_arrival.unwrap_or(Nanos::ZERO);
         let allowed = bound * u32::try_from(self.plan.bound_permille / 10).unwrap_or(u32::MAX)
             / 100
@@ -292,10 +306,15 @@ impl Run {
         let limit = self.plan.ends_at.unwrap_or_else(|| begins.max(self.plan.healed_at) + allowed);
         if let Err(stuck) = self.run_until(limit, &mut observer) {
             self.checks.fail(stuck.into());
+            // What led to it is what somebody looks on for.
+            if let Some(observer) = &mut observer {
+                let _ =
+                    self.net.take_log().iter().try_for_each(|logged| observer.on_logged(logged));
+            }
         }
         if self.stopped {
             self.checks.recount(&self.net);
-        } else {
+        } else if !self.checks.has_failed() {
             self.judge_end(limit.since(begins));
         }
         let failures = self.checks.take_failures();
@@ -315,7 +334,7 @@ impl Run {
             seed: self.plan.seed,
             fidelity: self.plan.fidelity.name(),
             digest: format!("{:016x}", self.net.digest()),
-            hosts: self.plan.hosts.len(),
+            hosts: self.plan.hosts.iter().filter(|host| host.role != Role::Nobody).count(),
             honest,
             complete,
             events: counters.events,
@@ -376,6 +395,10 @@ impl Run {
                 self.checks.recount(&self.net);
             }
             if self.is_over() || self.checks.has_failed() {
+                return Ok(());
+            }
+            if self.net.counters().events > self.events_max {
+                self.stopped = true;
                 return Ok(());
             }
             let next = self.acts.first_key_value().map_or(limit, |((at, _), _)| (*at).min(limit));
@@ -451,7 +474,8 @@ impl Run {
     }
 
     fn start(&mut self, host: HostId) {
-        if self.net.is_up(host) || self.peers[host].left {
+        let is_nobody = self.plan.hosts[host].role == Role::Nobody;
+        if self.net.is_up(host) || self.peers[host].left || is_nobody {
             return;
         }
         self.peers[host].came = true;
@@ -489,6 +513,7 @@ impl Run {
                 };
                 self.net.restart(host, Node::Actor(Box::new(kind.attacker(&setup))));
             }
+            Role::Nobody => {}
         }
     }
 
@@ -532,27 +557,30 @@ impl Run {
         self.net.restart(host, Node::Session(session.into()));
     }
 
-    /// Whom a host is told of: half the degree of those that are here, as calls go both ways.
+    /// Whom a host is told of: half the degree of those that are here, as calls go both ways. Each
+    /// has a number of its own for that, so that one who is not there leaves the others.
     fn choose_peers(&self, host: HostId, rng: &mut Rng) -> Vec<SocketAddr> {
         let now = self.net.nanos();
-        let mut there: Vec<HostId> = (0..self.plan.hosts.len())
+        let salt = rng.next_u64();
+        let mut there: Vec<(u64, HostId)> = (0..self.plan.hosts.len())
             .filter(|other| {
                 let planned = &self.plan.hosts[*other];
                 *other != host
-                    && !matches!(planned.role, Role::Tracker | Role::LyingTracker(_))
+                    && matches!(planned.role, Role::Peer | Role::Attacker(_))
                     && planned.arrives <= now
                     && !self.peers[*other].left
             })
+            .map(|other| (mix(salt ^ (other as u64).wrapping_mul(GOLDEN)), other))
             .collect();
         let wanted = self.plan.degree.div_ceil(2).min(there.len());
-        for at in 0..wanted {
-            let other = at + rng.below((there.len() - at) as u32) as usize;
-            there.swap(at, other);
+        if wanted < there.len() {
+            there.select_nth_unstable(wanted);
+            there.truncate(wanted);
         }
-        there.truncate(wanted);
+        there.sort_unstable();
         there
             .iter()
-            .filter_map(|other| self.peers[*other].ip)
+            .filter_map(|(_, other)| self.peers[*other].ip)
             .map(|ip| SocketAddr::new(ip, PORT))
             .collect()
     }
@@ -826,13 +854,19 @@ fn fill(bytes: &mut [u8], seed: Seed) {
     let mut state = seed.stream("content", 0).next_u64() | 1;
     for chunk in bytes.chunks_mut(8) {
         // The generator of Steele, Lea and Flood (2014), known as SplitMix64.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
-        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        state = state.wrapping_add(GOLDEN);
+        chunk.copy_from_slice(&mix(state).to_le_bytes()[..chunk.len()]);
     }
+}
+
+/// 2^64 over the golden ratio: the step of SplitMix64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The mixing of SplitMix64.
+const fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// Each client's own order, whatever others have.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use teem_core::rng::{Rng, Seed};
 
-use super::units::{PerSecond, Range, Seconds};
+use super::units::{PerSecond, Range, Seconds, Time};
 use crate::fixed::{LN_2, log2};
 use crate::time::Nanos;
 
@@ -19,6 +19,8 @@ pub enum Arrival {
     PoissonPerS(Range<PerSecond>),
     /// Each at any moment of so many seconds.
     OverS(Range<Seconds>),
+    /// All at a time: `{ at = "12 s" }`.
+    At(Range<Time>),
     /// The first at the first of these seconds, and so on: a trace.
     AtS(Vec<Range<Seconds>>),
 }
@@ -44,6 +46,7 @@ impl Arrival {
                 let within = Range::<Seconds>::new(0, span);
                 (0..count).map(|host| Nanos(within.draw(&mut each(host)))).collect()
             }
+            Self::At(time) => (0..count).map(|host| Nanos(time.draw(&mut each(host)))).collect(),
             Self::AtS(times) => {
                 let time = |host: usize| times[host.min(times.len() - 1)];
                 (0..count).map(|host| Nanos(time(host).draw(&mut each(host)))).collect()

@@ -6,7 +6,7 @@ use teem_core::time::Duration;
 
 use super::file::{Choking, Leave, Peers, Preload, Role, Scenario};
 use super::units::{Range, Rate};
-use super::{families, nats, units};
+use super::{events, families, nats, units, write};
 use crate::net::{Access, CurveId, LineId, Skew};
 use crate::packet::line::Line;
 use crate::run::{self, Family, HostPlan, Plan};
@@ -22,6 +22,10 @@ impl Scenario {
         let once = |label: &str| source.stream(label, 0);
         let mut crew = Crew { hosts: Vec::new(), members: Vec::new(), newcomers: Vec::new() };
         for (group, peers) in self.peers.iter().enumerate() {
+            for _ in crew.hosts.len()..peers.place.unwrap_or_default() {
+                crew.hosts.push(HostPlan::nobody());
+                crew.members.push((group, 0));
+            }
             let draw = HostDraw { scenario: self, seed: &source, group };
             let count = peers.count.draw(&mut source.stream("peers count", group as u64)) as usize;
             let arrivals = peers.arrival.draw(&source, group as u64, count);
@@ -40,7 +44,17 @@ impl Scenario {
             };
             known && (!swarm || source.stream("swarm", family as u64).below(2) == 1)
         };
-        let trouble = families::draw(self, &source, &mut crew, on);
+        let mut trouble = families::draw(self, &source, &mut crew, on);
+        let events = events::draw(self, &source, &mut crew.hosts, &mut trouble.faults);
+        trouble.healed_at = trouble.healed_at.max(write::healed_at(&events));
+        trouble.faults.extend(events);
+        trouble.faults.sort_by_key(|(at, _)| *at);
+        trouble.families.extend(&self.families.0);
+        trouble.families.sort_unstable();
+        trouble.families.dedup();
+        if let Some(healed) = self.gate.healed_at {
+            trouble.healed_at = Nanos(healed.draw(&mut once("gate healed at")));
+        }
         let piece = Range::<units::Count>::new(
             self.piece.least().ilog2().into(),
             self.piece.most().ilog2().into(),
@@ -72,6 +86,11 @@ impl Scenario {
             ends_at: self.gate.ends_at.map(|ends| Nanos(ends.draw(&mut once("gate ends at")))),
             must_fail: self.gate.must_fail,
         }
+    }
+
+    /// Draws the plan of the seed that the file names, or of seed 0.
+    pub fn plan(&self) -> Plan {
+        self.draw(self.seed.unwrap_or_default(), false)
     }
 
     /// What lines of a group have in common, if it says so.
@@ -156,8 +175,11 @@ impl HostDraw<'_> {
         let mut config = Config {
             up_bytes_per_s: rate(peers.up_limit, "peers up limit"),
             down_bytes_per_s: rate(peers.down_limit, "peers down limit"),
-            ..Config::default()
+            ..peers.config.0.clone()
         };
+        // What is said twice is as the settings have it.
+        config.up_bytes_per_s = config.up_bytes_per_s.or(peers.config.0.up_bytes_per_s);
+        config.down_bytes_per_s = config.down_bytes_per_s.or(peers.config.0.down_bytes_per_s);
         if let Some(slots) = &peers.slots {
             config.upload_slots = slots.draw(&mut self.stream("peers slots", member)) as usize;
         }
@@ -170,24 +192,24 @@ impl HostDraw<'_> {
             Leave::Never => run::Leaves::Never,
             Leave::AfterComplete(after) => run::Leaves::Complete(time(after, "peers leave")),
             Leave::AfterArrival(after) => run::Leaves::At(arrives + time(after, "peers leave")),
+            Leave::At(at) => run::Leaves::At(Nanos::ZERO + time(at, "peers leave")),
         };
         HostPlan {
-            role: run::Role::Peer,
+            role: match peers.role {
+                Role::Seeder | Role::Leecher => run::Role::Peer,
+                Role::Tracker => run::Role::Tracker,
+                Role::LyingTracker(lie) => run::Role::LyingTracker(lie),
+                Role::Attacker(kind) => run::Role::Attacker(kind),
+            },
             access,
             arrives,
             leaves,
             preload: self.preload(member),
             disk: peers.disk.into(),
-            clock: Skew {
-                offset_nanos: either_way(
-                    peers.clock_offset.draw(&mut self.stream("peers clock offset", member)),
-                    &mut self.stream("peers clock ahead", member),
-                ),
-                drift_ppm: either_way(
-                    peers.clock_drift.draw(&mut self.stream("peers clock drift", member)),
-                    &mut self.stream("peers clock fast", member),
-                ) as i32,
-            },
+            clock: peers.clock.map_or_else(
+                || self.clock(member),
+                |clock| events::skew(clock.offset, clock.drift),
+            ),
             config,
             order: peers.order.into(),
             choking: match &peers.choking {
@@ -196,6 +218,20 @@ impl HostDraw<'_> {
                     bytes.draw(&mut self.stream("peers round robin", member)),
                 ),
             },
+        }
+    }
+
+    fn clock(&self, member: usize) -> Skew {
+        let peers = self.peers();
+        Skew {
+            offset_nanos: either_way(
+                peers.clock_offset.draw(&mut self.stream("peers clock offset", member)),
+                &mut self.stream("peers clock ahead", member),
+            ),
+            drift_ppm: either_way(
+                peers.clock_drift.draw(&mut self.stream("peers clock drift", member)),
+                &mut self.stream("peers clock fast", member),
+            ) as i32,
         }
     }
 
@@ -217,7 +253,7 @@ impl HostDraw<'_> {
         let peers = self.peers();
         let preload = peers.preload.unwrap_or(match peers.role {
             Role::Seeder => Preload::EVERYTHING,
-            Role::Leecher => Preload::NOTHING,
+            _ => Preload::NOTHING,
         });
         match preload.0.draw(&mut self.stream("peers preload", member)) {
             0 => run::Preload::Nothing,
@@ -235,18 +271,7 @@ pub(super) fn either_way(amount: u64, coin: &mut Rng) -> i64 {
 
 /// A tracker, well attached.
 fn tracker() -> HostPlan {
-    HostPlan {
-        role: run::Role::Tracker,
-        access: Access::PERFECT,
-        arrives: Nanos::ZERO,
-        leaves: run::Leaves::Never,
-        preload: run::Preload::Nothing,
-        disk: crate::storage::Profile::INSTANT,
-        clock: Skew::NONE,
-        config: Config::default(),
-        order: run::PickOrder::default(),
-        choking: run::Choking::default(),
-    }
+    HostPlan { role: run::Role::Tracker, ..HostPlan::nobody() }
 }
 
 #[cfg(test)]

@@ -79,12 +79,13 @@ struct Draw<'a> {
 
 impl<'a> Draw<'a> {
     fn new(scenario: &'a Scenario, seed: &'a Seed, crew: &'a mut Crew) -> Self {
-        let peers: Vec<usize> = (0..crew.members.len()).collect();
+        let is_peer = |host: &usize| crew.hosts[*host].role == run::Role::Peer;
+        let peers: Vec<usize> = (0..crew.members.len()).filter(is_peer).collect();
         let mut draw = Self {
             scenario,
             seed,
             leechers: Vec::new(),
-            busy: vec![<[Vec<_>; 4]>::default(); peers.len()],
+            busy: vec![<[Vec<_>; 4]>::default(); crew.members.len()],
             peers,
             crew,
             trouble: Trouble::default(),

@@ -7,12 +7,14 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use teem_core::metainfo::create;
+use teem_core::session::Config;
 
 use super::arrivals::Arrival;
 use super::delays::Delay;
+use super::events::Event;
 use super::line::Line;
 use super::nats::Nat;
-use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Time};
+use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Signed, Time};
 use crate::actors;
 use crate::net;
 use crate::run::{self, Family};
@@ -28,6 +30,8 @@ pub struct Scenario {
     /// What it is about, in a line.
     #[serde(default)]
     pub about: String,
+    /// The seed that it is meant for; another one may be used all the same.
+    pub seed: Option<u64>,
     /// How closely the network is followed: `message`, `flow` or `packet`.
     #[serde(default)]
     pub fidelity: Fidelity,
@@ -56,9 +60,15 @@ pub struct Scenario {
     pub mix: Mix,
     /// Who takes part.
     pub peers: Vec<Peers>,
-    /// What goes wrong.
+    /// What goes wrong, as the seed draws it.
     #[serde(default)]
     pub faults: Faults,
+    /// What goes wrong when and with whom.
+    #[serde(default)]
+    pub events: Vec<Event>,
+    /// Kinds of trouble that must happen, or the run fails, beside those of `faults`.
+    #[serde(default)]
+    pub families: Families,
     /// When a run has failed.
     #[serde(default)]
     pub gate: Gate,
@@ -133,6 +143,9 @@ pub struct Distance {
 pub struct Peers {
     /// What they come for.
     pub role: Role,
+    /// The place of the first of them, counted from 0 over all hosts; without it, the next one.
+    /// Places that are left out are empty. Groups come in the order of their places.
+    pub place: Option<usize>,
     /// How many.
     #[serde(default = "defaults::one")]
     pub count: Range<Count>,
@@ -187,16 +200,122 @@ pub struct Peers {
     pub clock_drift: Range<Share>,
     /// What they are behind; without it, each has a public address.
     pub nat: Option<Nat>,
+    /// How wrong their clocks are when they come, exactly; then the two above do not count.
+    pub clock: Option<Clock>,
+    /// Further settings of their sessions, by the names that [`Config`] has for them.
+    #[serde(default)]
+    pub config: Settings,
 }
 
 /// What peers come for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To serve.
+    /// To serve: `seeder`.
     Seeder,
-    /// To fetch, and serve what they have.
+    /// To fetch, and serve what they have: `leecher`.
     Leecher,
+    /// To be announced to, by every client: `tracker`.
+    Tracker,
+    /// To lie to every client, by the name of the lie: `many-peers`.
+    LyingTracker(actors::Lie),
+    /// To do harm, by the name of the kind: `poisoner`.
+    Attacker(actors::Kind),
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        match text.as_str() {
+            "seeder" => return Ok(Self::Seeder),
+            "leecher" => return Ok(Self::Leecher),
+            "tracker" => return Ok(Self::Tracker),
+            _ => {}
+        }
+        let lie = text.parse().ok().map(Self::LyingTracker);
+        lie.or_else(|| text.parse().ok().map(Self::Attacker)).ok_or_else(|| {
+            let kinds = actors::Kind::ALL.map(actors::Kind::name).join(", ");
+            let lies = actors::Lie::ALL.map(actors::Lie::name).join(", ");
+            D::Error::custom(format!(
+                "\"{text}\" is no role: there are seeder, leecher, tracker; those who mean harm: \
+                 {kinds}; and trackers that lie: {lies}"
+            ))
+        })
+    }
+}
+
+/// How wrong clocks are: `{ offset = "-5 s", drift = "20 ppm" }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clock {
+    /// How far they are ahead; negative: behind.
+    pub offset: Option<Signed<Time>>,
+    /// By how much they are too fast; negative: too slow.
+    pub drift: Option<Signed<Share>>,
+}
+
+/// Settings of a session: the defaults, but for what a file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(pub Config);
+
+impl Settings {
+    /// Those that are not the defaults, by name.
+    pub fn changed(&self) -> toml::Table {
+        let usual = Self::table(&Config::default());
+        let mut changed = Self::table(&self.0);
+        changed.retain(|name, value| usual.get(name) != Some(value));
+        changed
+    }
+
+    /// The defaults with these changes.
+    ///
+    /// # Errors
+    /// If a setting is not known or its value is of the wrong kind, in words.
+    pub fn with(changes: &toml::Table) -> Result<Self, String> {
+        let usual = Self::table(&Config::default());
+        let mut all = usual.clone();
+        all.extend(changes.clone());
+        let config: Config = all.try_into().map_err(|error| error.to_string())?;
+        let known = Self::table(&config);
+        match changes.keys().find(|name| !known.contains_key(*name)) {
+            None => Ok(Self(config)),
+            Some(name) => {
+                let names: Vec<_> = usual.keys().map(String::as_str).collect();
+                Err(format!(
+                    "there is no setting `{name}`; among others there are: {}",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+
+    /// All that have a value.
+    fn table(config: &Config) -> toml::Table {
+        toml::Table::try_from(config).expect("settings are numbers and texts")
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::with(&toml::Table::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// Kinds of trouble, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Families(pub Vec<Family>);
+
+impl<'de> Deserialize<'de> for Families {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(from)?;
+        let family = |name: &String| {
+            let found = Family::ALL.into_iter().find(|family| family.name() == name);
+            found.ok_or_else(|| {
+                let known = Family::ALL.map(Family::name).join(", ");
+                D::Error::custom(format!("\"{name}\" is no kind of trouble; there are: {known}"))
+            })
+        };
+        names.iter().map(family).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// Whom a peer serves; see [`run::Choking`].
@@ -244,6 +363,8 @@ pub enum Leave {
     AfterComplete(Range<Time>),
     /// This long after it came, complete or not.
     AfterArrival(Range<Time>),
+    /// Then, complete or not.
+    At(Range<Time>),
 }
 
 /// What is on a peer's disk: `"nothing"`, `"everything"`, or a share of its pieces.
@@ -600,6 +721,9 @@ pub struct Gate {
     pub slack: Range<Time>,
     /// The run ends there, complete or not.
     pub ends_at: Option<Range<Time>>,
+    /// When the last trouble is over, and everything is mended; without it, when the last event
+    /// and the last of what is drawn is.
+    pub healed_at: Option<Range<Time>>,
     /// The run must fail: it proves that a failure is noticed.
     pub must_fail: bool,
 }
@@ -607,7 +731,7 @@ pub struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         let (bound, slack) = (Range::of(2_000), Range::of(120 * SECOND));
-        Self { bound, slack, ends_at: None, must_fail: false }
+        Self { bound, slack, ends_at: None, healed_at: None, must_fail: false }
     }
 }
 

@@ -31,25 +31,30 @@ mod arrivals;
 mod bundled;
 mod delays;
 mod draw;
+mod events;
 mod families;
 mod file;
 mod line;
 mod nats;
 mod units;
+mod write;
 
 pub use arrivals::Arrival;
 pub use bundled::{BUNDLED, Bundled, bundled};
 pub use delays::{Delay, LogNormal};
+pub use events::Event;
 pub use file::{
-    Choking, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Faults, Fidelity, Format, Gate,
-    Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario, Slow, Spell,
-    Trackers,
+    Choking, Clock, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Families, Faults, Fidelity,
+    Format, Gate, Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario,
+    Settings, Slow, Spell, Trackers,
 };
 pub use line::{Bursts, Line, Reorder, Waiting};
 pub use nats::{Nat, NatKind, PER_MAX, Ports, Unsolicited};
 pub use units::{
-    Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Time, Unit, UnitError,
+    Bytes, Count, Factor, Part, PerSecond, Range, Rate, Seconds, Share, Signed, Time, Unit,
+    UnitError,
 };
+pub use write::{Unwritable, write};
 
 use crate::net::{DRIFT_MAX_PPM, OFFSET_MAX};
 #[cfg(doc)]
@@ -112,7 +117,8 @@ impl Scenario {
         if !sizes.iter().all(sound) {
             return wrong("piece", "a power of two of at least 16 KiB, such as \"256 KiB\"".into());
         }
-        if self.degree.most() == 0 && self.tracker.count.most() == 0 {
+        let has_tracker = self.peers.iter().any(|group| group.role == Role::Tracker);
+        if self.degree.most() == 0 && self.tracker.count.most() == 0 && !has_tracker {
             return wrong("degree", "peers find nobody: at least 1, or tracker = true".into());
         }
         if self.tracker.count.most() > TRACKERS_MAX {
@@ -122,7 +128,7 @@ impl Scenario {
         if hosts > HOSTS_MAX {
             return wrong("peers", format!("{hosts} hosts are more than {HOSTS_MAX}"));
         }
-        if self.peers.iter().all(|group| group.role == Role::Leecher && group.preload.is_none()) {
+        if self.peers.iter().all(|group| group.role != Role::Seeder && group.preload.is_none()) {
             let why = "nobody has the content: add [[peers]] with role = \"seeder\"";
             return wrong("peers", why.into());
         }
@@ -146,7 +152,9 @@ impl Scenario {
             if let Some((field, why)) = group.line.as_ref().and_then(Line::wrong) {
                 return wrong(&format!("line.{field}"), why);
             }
-            if is_beyond(group.clock_offset, group.clock_drift) {
+            if is_beyond(group.clock_offset, group.clock_drift)
+                || group.clock.is_some_and(|clock| is_off(clock.offset, clock.drift))
+            {
                 return wrong("clock_offset or clock_drift", CLOCKS);
             }
             if group.loss.most() > 500_000 {
@@ -171,6 +179,7 @@ impl Scenario {
                 return wrong("choking", "round_robin needs a number of bytes above zero");
             }
         }
+        self.check_places()?;
         for distance in &self.distances {
             for region in &distance.regions {
                 if !self.peers.iter().any(|group| group.region == *region) {
@@ -179,6 +188,42 @@ impl Scenario {
             }
         }
         self.faults.check()
+    }
+
+    /// Places are in order, and events befall hosts that there are.
+    fn check_places(&self) -> Result<(), ScenarioError> {
+        let wrong = |field: String, why: String| Err(ScenarioError::Field { field, why });
+        let (mut least, mut most) = (0, 0);
+        for (at, group) in self.peers.iter().enumerate() {
+            if let Some(place) = group.place {
+                if (place as u64) < most {
+                    let why = format!("{place} may be taken: the next one that is free is {most}");
+                    return wrong(format!("place of peers group {}", at + 1), why);
+                }
+                if place as u64 > HOSTS_MAX {
+                    let why = format!("at most {HOSTS_MAX}");
+                    return wrong(format!("place of peers group {}", at + 1), why);
+                }
+                (least, most) = (place as u64, place as u64);
+            }
+            least += group.count.least();
+            most += group.count.most();
+        }
+        for (at, event) in self.events.iter().enumerate() {
+            if let Some(why) = event.wrong(least as usize) {
+                return wrong(format!("event {}", at + 1), why);
+            }
+            if is_off(event.offset, event.drift) {
+                return wrong(format!("event {}", at + 1), CLOCKS.into());
+            }
+        }
+        if events::cut_groups(&self.events) > events::CUT_GROUPS_MAX {
+            return wrong(
+                "events".into(),
+                "at most 64 different groups of hosts are cut off".into(),
+            );
+        }
+        Ok(())
     }
 }
 
@@ -221,6 +266,12 @@ impl Faults {
 /// How wrong clocks may be.
 const CLOCKS: &str = "clocks are off by a year at most, and drift by 50 % at most";
 
+/// The same of what is said with a sign.
+fn is_off(offset: Option<Signed<Time>>, drift: Option<Signed<Share>>) -> bool {
+    let off = |value: Option<i64>| value.unwrap_or_default().unsigned_abs();
+    is_beyond(Range::of(off(offset.map(Signed::get))), Range::of(off(drift.map(Signed::get))))
+}
+
 const fn is_beyond(offset: Range<Time>, drift: Range<Share>) -> bool {
     offset.most() > OFFSET_MAX.cast_unsigned()
         || drift.most() > DRIFT_MAX_PPM.cast_unsigned() as u64
@@ -255,7 +306,7 @@ mod tests {
             ("up = \"fast\"", "500 kB/s"),
             ("up = 5", "500 kB/s"),
             ("disk = \"tape\"", "`hdd`"),
-            ("role = \"tracker\"", "leecher"),
+            ("role = \"captain\"", "leecher"),
             ("arrival = { poisson_per_s = \"often\" }", "2 or 0.5"),
             ("leave = \"soon\"", "`after_complete`"),
             ("preload = \"half\"", "everything"),

@@ -92,6 +92,12 @@ impl<U> PartialEq for Range<U> {
 
 impl<U> Eq for Range<U> {}
 
+impl<U> Default for Range<U> {
+    fn default() -> Self {
+        Self { least: 0, most: 0, unit: PhantomData }
+    }
+}
+
 impl<U> fmt::Debug for Range<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.least, self.most)
@@ -183,6 +189,58 @@ impl<U: Unit> std::str::FromStr for Range<U> {
             return Err(UnitError::Downwards(text.to_owned()));
         }
         Ok(Self::new(least, most))
+    }
+}
+
+/// A number with a unit, more or less than zero: `"-5 s"`, `"+20 ppm"`, `"20 ppm"`.
+pub struct Signed<U> {
+    value: i64,
+    unit: PhantomData<U>,
+}
+
+impl<U> Signed<U> {
+    /// How much, in the unit's smallest.
+    pub const fn get(self) -> i64 {
+        self.value
+    }
+}
+
+impl<U> Clone for Signed<U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<U> Copy for Signed<U> {}
+
+impl<U> PartialEq for Signed<U> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<U> Eq for Signed<U> {}
+
+impl<U> fmt::Debug for Signed<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<'de, U: Unit> Deserialize<'de> for Signed<U> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let (sign, amount) = match text.strip_prefix('-') {
+            Some(amount) => (-1, amount),
+            None => (1, text.strip_prefix('+').unwrap_or(&text)),
+        };
+        let range: Range<U> = amount.parse().map_err(de::Error::custom)?;
+        match i64::try_from(range.least()) {
+            Ok(value) if range.least() == range.most() => {
+                Ok(Self { value: sign * value, unit: PhantomData })
+            }
+            _ => Err(de::Error::custom(format!("\"{text}\" is not one number"))),
+        }
     }
 }
 

@@ -224,24 +224,9 @@ impl Failure {
             | Self::Forgotten { at, .. }
             | Self::HonestBanned { at, .. }
             | Self::TooFast { at, .. }
-            | Self::TooMuchMemory { at, .. } => Some(*at),
-            _ => None,
-        }
-    }
-
-    /// Whom it concerns, if it is one host.
-    pub const fn host(&self) -> Option<HostId> {
-        match self {
-            Self::Stuck(stuck) => Some(stuck.host),
-            Self::Unsent { host, .. }
-            | Self::Twice { host, .. }
-            | Self::Forgotten { host, .. }
-            | Self::HonestBanned { host, .. }
-            | Self::TooFast { host, .. }
-            | Self::TooMuchMemory { host, .. }
-            | Self::Announce { host, .. }
-            | Self::WrongContent { host }
-            | Self::Incomplete { host, .. } => Some(*host),
+            | Self::TooMuchMemory { at, .. }
+            | Self::Flaps { at, .. }
+            | Self::ClaimsTooMuch { at, .. } => Some(*at),
             _ => None,
         }
     }
@@ -280,6 +265,21 @@ impl Failure {
             Self::TooMuchMemory { .. } => {
                 "A client holds more content between wire and disk than its limit allows: under \
                  load it would grow without end."
+            }
+            Self::Flaps { .. } => {
+                "A client gives an upload slot and takes it back again and again: what it began to \
+                 send is lost each time, and nobody can rely on it. Look at the choker: whom it \
+                 serves now has to count for whom it serves next."
+            }
+            Self::ClaimsTooMuch { .. } => {
+                "A client began with a piece that is not on its disk: its resume data says more than \
+                 was durable when it was saved. Look at what is flushed before resume data is \
+                 written, and at what is written into it meanwhile."
+            }
+            Self::LateDeadlines { .. } => {
+                "A machine was woken for a timer, and still had one that was due afterwards: it \
+                 arms it in the past. A driver comes back at once, again and again. Look at what \
+                 sets the timer that the events of the host name."
             }
             Self::Announce { .. } => {
                 "A tracker was told something that the protocol forbids, such as a stop without a \
