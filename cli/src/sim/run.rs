@@ -83,7 +83,7 @@ pub(crate) fn run(run: &Run) -> Outcome {
         page.about(&scenario, &run.scenario);
         let seeds = match &run.seeds.seeds {
             Some(seeds) => format!("--seeds {}..{}", seeds.start, seeds.end),
-            None => format!("--seed {}", run.seeds.range().start),
+            None => format!("--seed {}", run.seeds.range(scenario.seed).start),
         };
         let shard = run.shard.map_or(String::new(), |it| format!(" --shard {}/{}", it.part, it.of));
         let (name, flags) = (one::quoted(&run.scenario), one::flags(run.how));
