@@ -450,6 +450,7 @@ impl<M: Machine> Net<M> {
         count: usize,
         lent: &mut Vec<bytes::Bytes>,
     ) {
+        self.tap_bytes(id, side, lent);
         let number = self.pipe(id, side);
         let connection = self.connections.get(id).expect("it exists");
         let delay = Duration::from_nanos(connection.delay[usize::from(side)]);
