@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -41,8 +42,10 @@ latency = "10 ms"
 const BLOCK: u64 = 16 * 1024;
 const PIECE: u64 = 64 * 1024;
 
-/// What no packet is: against the rules of a protocol, or without a right checksum.
+/// What no packet is: against the rules of a protocol, other than it was the first time, an answer
+/// to what nobody said, or without a right checksum.
 const BROKEN: &str = "_ws.malformed or _ws.unreassembled \
+                      or tcp.segment.overlap.conflict or tcp.analysis.ack_lost_segment \
                       or not (ip.checksum.status == \"Good\" or ipv6) \
                       or not (tcp.checksum.status == \"Good\" or udp.checksum.status == \"Good\")";
 
@@ -67,6 +70,8 @@ fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     for check in ["ip.check_checksum", "tcp.check_checksum", "udp.check_checksum"] {
         command.args(["-o", &format!("{check}:TRUE")]);
     }
+    // Messages of several segments, of which one comes late or again.
+    command.args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
     command.arg("-nr").arg(file).args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);
     for field in fields {
         command.args(["-e", field]);
@@ -177,11 +182,13 @@ fn tshark_finds_what_was_lost_and_sent_again_and_reads_all_the_rest() {
         let wrong = tshark(file, BROKEN, &["frame.number", "_ws.col.Info"]);
         assert!(wrong.is_empty(), "{hosts}: {wrong:?}");
         let found = |filter: &str| tshark(file, filter, &["frame.number"]).len();
-        // The receiver alone sees what is sent again as what comes late.
-        let again = if hosts == "1" { "tcp.analysis.out_of_order" } else { RETRANSMISSION };
-        println!("{hosts}: {} {} {}", found(RETRANSMISSION), found("tcp.analysis.out_of_order"), found("tcp.options.sack_le"));
-        assert!(found(again) > 0, "{hosts}");
+        assert!(found(RETRANSMISSION) > 0, "{hosts}");
         assert!(found("tcp.options.sack_le") > 0, "{hosts}");
+        // The receiver alone does not see what was lost, and so nothing that comes twice.
+        assert_eq!(found("tcp.analysis.lost_segment") > 0, hosts == "1", "{hosts}");
+        let sent = tshark(file, "ip.src == 10.0.0.1 and tcp.len > 0", &["tcp.stream", "tcp.seq"]);
+        let places: BTreeSet<_> = sent.iter().collect();
+        assert_eq!(places.len() < sent.len(), hosts != "1", "{hosts}");
         let messages = tshark(file, "bittorrent.msg.type", &["ip.src", "bittorrent.msg.type"]);
         let blocks = run["blocks"].as_u64().expect("a number");
         assert_eq!(count(&messages, "10.0.0.2", "6"), blocks, "{hosts}");
@@ -231,6 +238,16 @@ fn tshark_finds_nothing_wrong_with_what_goes_wrong() {
         assert_sound(Path::new(&file));
         let resets = tshark(Path::new(&file), "tcp.flags.reset == 1", &["frame.number"]);
         assert!(!resets.is_empty(), "{scenario}");
+    }
+    // There, what was lost was lost.
+    let args = ["sim", "run", "faults", "--seed", "3", "--fidelity", "packet", "--capture", &file];
+    let run = teem(&[&args[..], &["--capture-hosts", "3,17"]].concat());
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    for (filter, is_there) in
+        [(BROKEN, false), (RETRANSMISSION, true), ("tcp.flags.reset == 1", true)]
+    {
+        let found = tshark(Path::new(&file), filter, &["frame.number", "_ws.col.Info"]);
+        assert_eq!(!found.is_empty(), is_there, "{filter}: {:?}", found.first());
     }
 }
 

@@ -360,7 +360,7 @@ fn a_segment_that_is_lost_is_seen_as_sent_and_sent_again() {
 
 #[test]
 fn what_a_full_queue_drops_leaves_a_gap_that_is_told_and_filled() {
-    // Room for nine segments of the ten that are sent at once, and no more.
+    // Room for eight segments, and ten are sent at once.
     let line = Line { up: Queue::bytes(12_000), ..Line::CLEAR };
     let access = Access { up_bytes_per_s: Some(1_000_000), ..Access::PERFECT };
     let message = message(40_000);
