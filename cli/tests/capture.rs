@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -41,10 +42,15 @@ latency = "10 ms"
 const BLOCK: u64 = 16 * 1024;
 const PIECE: u64 = 64 * 1024;
 
-/// What no packet is: against the rules of TCP or of a protocol, or without a right checksum.
-const WRONG: &str = "tcp.analysis.flags or _ws.malformed or _ws.unreassembled \
-                     or not (ip.checksum.status == \"Good\" or ipv6) \
-                     or not (tcp.checksum.status == \"Good\" or udp.checksum.status == \"Good\")";
+/// What no packet is: against the rules of a protocol, other than it was the first time, an answer
+/// to what nobody said, or without a right checksum.
+const BROKEN: &str = "_ws.malformed or _ws.unreassembled \
+                      or tcp.segment.overlap.conflict or tcp.analysis.ack_lost_segment \
+                      or not (ip.checksum.status == \"Good\" or ipv6) \
+                      or not (tcp.checksum.status == \"Good\" or udp.checksum.status == \"Good\")";
+
+/// What is sent again, however its sender knew.
+const RETRANSMISSION: &str = "tcp.analysis.retransmission or tcp.analysis.fast_retransmission";
 
 /// Whether tshark is here. Says so if it is not, and fails if it must be.
 fn has_tshark() -> bool {
@@ -64,6 +70,8 @@ fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     for check in ["ip.check_checksum", "tcp.check_checksum", "udp.check_checksum"] {
         command.args(["-o", &format!("{check}:TRUE")]);
     }
+    // Messages of several segments, of which one comes late or again.
+    command.args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
     command.arg("-nr").arg(file).args(["-Y", filter, "-T", "fields", "-E", "separator=|"]);
     for field in fields {
         command.args(["-e", field]);
@@ -75,8 +83,10 @@ fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
 }
 
+/// Nothing is broken, and nothing is lost, late or twice.
 fn assert_sound(file: &Path) {
-    let wrong = tshark(file, WRONG, &["frame.number", "_ws.col.Info"]);
+    let wrong = format!("tcp.analysis.flags or {BROKEN}");
+    let wrong = tshark(file, &wrong, &["frame.number", "_ws.col.Info"]);
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
@@ -90,8 +100,13 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
+        Self::with(PAIR)
+    }
+
+    /// With this for the pair.
+    fn with(scenario: &str) -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
-        fs::write(folder.0.path().join("pair.toml"), PAIR).expect("written");
+        fs::write(folder.0.path().join("pair.toml"), scenario).expect("written");
         folder
     }
 
@@ -117,7 +132,7 @@ fn tshark_reads_every_message_of_a_transfer_in_both_directions() {
     let folder = Folder::new();
     // As the seeder sees it, as the leecher does, and both at once: everything once.
     let mut cells = 0;
-    for fidelity in ["message", "flow"] {
+    for fidelity in ["message", "flow", "packet"] {
         let without = folder.run(&["--fidelity", fidelity]);
         for hosts in ["0", "1", "0..2"] {
             let file = folder.path("it.pcapng");
@@ -148,7 +163,37 @@ fn tshark_reads_every_message_of_a_transfer_in_both_directions() {
             cells += 1;
         }
     }
-    assert_eq!(cells, 6);
+    assert_eq!(cells, 9);
+}
+
+#[test]
+fn tshark_finds_what_was_lost_and_sent_again_and_reads_all_the_rest() {
+    if !has_tshark() {
+        return;
+    }
+    let folder = Folder::with(&PAIR.replace("latency", "loss = \"1 %\"\nlatency"));
+    let without = folder.run(&["--fidelity", "packet"]);
+    for hosts in ["0", "1", "0..2"] {
+        let file = folder.path("it.pcapng");
+        let run =
+            folder.run(&["--fidelity", "packet", "--capture", &file, "--capture-hosts", hosts]);
+        assert_eq!(run["digest"], without["digest"], "a capture changes nothing");
+        let file = Path::new(&file);
+        let wrong = tshark(file, BROKEN, &["frame.number", "_ws.col.Info"]);
+        assert!(wrong.is_empty(), "{hosts}: {wrong:?}");
+        let found = |filter: &str| tshark(file, filter, &["frame.number"]).len();
+        assert!(found(RETRANSMISSION) > 0, "{hosts}");
+        assert!(found("tcp.options.sack_le") > 0, "{hosts}");
+        // The receiver alone does not see what was lost, and so nothing that comes twice.
+        assert_eq!(found("tcp.analysis.lost_segment") > 0, hosts == "1", "{hosts}");
+        let sent = tshark(file, "ip.src == 10.0.0.1 and tcp.len > 0", &["tcp.stream", "tcp.seq"]);
+        let places: BTreeSet<_> = sent.iter().collect();
+        assert_eq!(places.len() < sent.len(), hosts != "1", "{hosts}");
+        let messages = tshark(file, "bittorrent.msg.type", &["ip.src", "bittorrent.msg.type"]);
+        let blocks = run["blocks"].as_u64().expect("a number");
+        assert_eq!(count(&messages, "10.0.0.2", "6"), blocks, "{hosts}");
+        assert_eq!(count(&messages, "10.0.0.1", "7"), blocks, "{hosts}");
+    }
 }
 
 #[test]
@@ -193,6 +238,16 @@ fn tshark_finds_nothing_wrong_with_what_goes_wrong() {
         assert_sound(Path::new(&file));
         let resets = tshark(Path::new(&file), "tcp.flags.reset == 1", &["frame.number"]);
         assert!(!resets.is_empty(), "{scenario}");
+    }
+    // There, what was lost was lost.
+    let args = ["sim", "run", "faults", "--seed", "3", "--fidelity", "packet", "--capture", &file];
+    let run = teem(&[&args[..], &["--capture-hosts", "3,17"]].concat());
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    for (filter, is_there) in
+        [(BROKEN, false), (RETRANSMISSION, true), ("tcp.flags.reset == 1", true)]
+    {
+        let found = tshark(Path::new(&file), filter, &["frame.number", "_ws.col.Info"]);
+        assert_eq!(!found.is_empty(), is_there, "{filter}: {:?}", found.first());
     }
 }
 
@@ -280,11 +335,6 @@ fn a_capture_that_cannot_be_is_refused_and_one_that_fails_leaves_the_run_as_it_i
             "run",
             vec!["--capture", &file, "--capture-hosts", "0", "--seeds", "0..2"],
             "a capture is of one seed",
-        ),
-        (
-            "run",
-            vec!["--capture", &file, "--capture-hosts", "0", "--fidelity", "packet"],
-            "not captured in packet fidelity",
         ),
         ("run", vec!["--capture", "/nowhere/it", "--capture-hosts", "0"], "/nowhere/it"),
         (

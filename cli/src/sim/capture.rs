@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use teem_sim::capture::Captured;
 use teem_sim::run::Capturing;
-use teem_sim::scenario::{Fidelity, Scenario};
+use teem_sim::scenario::Scenario;
 
 use super::args::{Capture, How};
 use super::out;
@@ -31,10 +31,6 @@ impl CaptureOut {
         let (Some(path), Some(hosts)) = (&capture.capture, &capture.capture_hosts) else {
             return Ok(None);
         };
-        if scenario.fidelity == Fidelity::Packet {
-            let what = "--capture: streams are not captured in packet fidelity; see --fidelity";
-            return Err(Failure::Input(what.into()));
-        }
         let there = scenario.draw(seed, how.swarm).hosts.len();
         let hosts = hosts.of(there).map_err(|host| {
             let last = there - 1;

@@ -1,10 +1,10 @@
 //! Captures: what chosen hosts send and receive, as a pcapng file that tshark and Wireshark read.
 //!
 //! ```text
-//!   streams ---> Conversation --segments--+
-//!                (made up, where there    |
-//!                 are no real ones)       v
-//!   real segments, datagrams ---------> Capture --blocks--> io::Write
+//!   streams --> Conversation (made up) ----segments--+
+//!   positions of streams --> Ends (real) --segments--+
+//!                                                    v
+//!   datagrams -----------------------------------> Capture --blocks--> io::Write
 //! ```
 //!
 //! A [`Capture`] has an interface for each of its hosts and writes as it goes: packets of IPv4 and
@@ -16,6 +16,7 @@
 //! connection does not find everything sent twice: whoever hands packets in sees to that.
 
 mod conversation;
+mod ends;
 mod packet;
 pub(crate) mod pcapng;
 
@@ -26,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::BitOr;
 
 pub(crate) use self::conversation::{Conversation, Sink, Who};
+pub(crate) use self::ends::Ends;
 pub use self::packet::SACK_MAX;
 
 use crate::net::{HostId, WALL};

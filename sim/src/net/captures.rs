@@ -1,4 +1,5 @@
 //! What a capture hears of the network: streams, of which segments are made up, and datagrams.
+//! Segments that are real are heard elsewhere, see [`Taps`].
 //!
 //! A side table beside the network, by connection: whoever is not captured costs nothing. Each
 //! connection is shown as one host of the capture sees it, be it the one that dialled or, if that is
@@ -13,6 +14,7 @@ use teem_core::machine::{Machine, Shutdown, StreamError};
 use teem_core::time::Duration;
 
 use super::agenda::{ConnectionId, Side};
+use super::packets::Taps;
 use super::pipe::{Connection, Mark, Parcel};
 use super::{Fidelity, HostId, Net};
 use crate::capture::{Capture, Captured, Conversation, Direction, Segment, Sink, Who};
@@ -25,8 +27,8 @@ const SWEEP_AT: usize = 64;
 #[derive(Debug)]
 pub(super) struct Captures {
     capture: Capture,
-    /// Streams have segments of their own, and none are made up.
-    has_segments: bool,
+    /// Where streams have segments of their own, and none are made up.
+    taps: Option<Taps>,
     streams: BTreeMap<ConnectionId, Stream>,
     /// What a host of the capture hears by and by, in the order of time: no more than is on its
     /// way.
@@ -75,16 +77,21 @@ impl Ear {
 }
 
 impl Captures {
-    fn new(capture: Capture, has_segments: bool) -> Self {
+    fn new(capture: Capture, taps: Option<Taps>) -> Self {
         Self {
             capture,
-            has_segments,
+            taps,
             streams: BTreeMap::new(),
             later: BTreeMap::new(),
             scheduled: 0,
             sweep_at: SWEEP_AT,
             payload: Vec::new(),
         }
+    }
+
+    /// Whoever shows segments that are real, and where.
+    pub(super) fn taps(&mut self) -> Option<(&mut Capture, &mut Taps)> {
+        Some((&mut self.capture, self.taps.as_mut()?))
     }
 
     /// Tells what was to be heard by now.
@@ -133,8 +140,7 @@ impl Captures {
 
     fn begin(&mut self, now: Nanos, id: ConnectionId, near: Side, connection: &Connection) -> bool {
         let Some(dial) = &connection.dial else { return false };
-        // TCP that is followed says itself what it sends.
-        if self.has_segments {
+        if self.taps.is_some() {
             return false;
         }
         let host = connection.ends[usize::from(near)].host as HostId;
@@ -247,10 +253,11 @@ impl<M: Machine> Net<M> {
     /// that there was. Connections that exist already are not shown.
     ///
     /// In `message` and `flow` fidelity streams have no segments: those are made up from what was
-    /// sent and when it arrived, see [`crate::capture`]. In `packet` fidelity only datagrams are
-    /// shown.
+    /// sent and when it arrived, see [`crate::capture`]. In `packet` fidelity they are those that
+    /// cross the network.
     pub fn capture(&mut self, capture: Capture) {
-        self.captures = Some(Box::new(Captures::new(capture, self.fidelity == Fidelity::Packet)));
+        let taps = (self.fidelity == Fidelity::Packet).then(Taps::new);
+        self.captures = Some(Box::new(Captures::new(capture, taps)));
     }
 
     /// Ends the capture, if there is one. The error is the first there was.
@@ -262,6 +269,7 @@ impl<M: Machine> Net<M> {
 
     /// A host calls.
     pub(super) fn capture_call(&mut self, id: ConnectionId) {
+        self.tap_connection(id);
         let (Some(captures), Some(connection)) = (&mut self.captures, self.connections.get(id))
         else {
             return;
@@ -351,233 +359,4 @@ impl<M: Machine> Net<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    use bytes::Bytes;
-    use teem_core::ids::CommandToken;
-    use teem_core::machine::echo::{Command, Echo};
-    use teem_core::time::Instant;
-
-    use super::*;
-    use crate::capture::pcapng::tests::{Block, read};
-    use crate::net::{NetConfig, WALL};
-
-    const LATENCY: Duration = Duration::from_millis(10);
-    const TOKEN: CommandToken = CommandToken(7);
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// Milliseconds since the beginning, the interface, sent or received, the protocol, flags of
-    /// TCP, and bytes of payload.
-    type Line = (u64, u32, char, u8, u8, usize);
-
-    fn lines(shared: &Shared) -> Vec<Line> {
-        let bytes = shared.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let line = |block| {
-            let Block::Packet { interface, nanos, bytes, options } = block else { return None };
-            let ms = (nanos - WALL.0 * 1_000_000_000) / 1_000_000;
-            let way = if options[0].1[0] == 1 { '<' } else { '>' };
-            let (flags, header) = match bytes[9] {
-                6 => (bytes[33], usize::from(bytes[32] >> 4) * 4),
-                _ => (0, 8),
-            };
-            Some((ms, interface, way, bytes[9], flags, bytes.len() - 20 - header))
-        };
-        read(&bytes).into_iter().filter_map(line).collect()
-    }
-
-    fn ip(host: HostId) -> IpAddr {
-        Ipv4Addr::new(192, 0, 2, host as u8 + 1).into()
-    }
-
-    fn at(host: HostId) -> SocketAddr {
-        (ip(host), 6_881).into()
-    }
-
-    /// The first listens, and so many others are there; these are captured.
-    fn net(fidelity: Fidelity, captured: &[HostId]) -> (Net<Echo>, Shared) {
-        let seed = teem_core::rng::Seed::from_number(0);
-        let mut net = Net::with(NetConfig { fidelity, between: LATENCY, seed });
-        let shared = Shared::default();
-        let mut capture = Capture::new(Box::new(shared.clone()), "");
-        for host in 0..3 {
-            net.add(ip(host), Echo::new(Instant::ORIGIN));
-            if captured.contains(&host) {
-                capture.add_host(host, ip(host), "");
-            }
-        }
-        if !captured.is_empty() {
-            net.capture(capture);
-        }
-        net.handle_command(0, Command::Listen(TOKEN, at(0)));
-        (net, shared)
-    }
-
-    fn run(net: &mut Net<Echo>, wanted: usize) {
-        let mut events = 0;
-        net.run_until(Duration::from_mins(2), |net| {
-            for host in 0..3 {
-                events += std::iter::from_fn(|| net.poll_event(host)).count();
-            }
-            events >= wanted
-        })
-        .expect("no timer is stuck");
-        // What is on its way.
-        net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
-        assert_eq!(events, wanted);
-    }
-
-    fn end(net: &mut Net<Echo>) -> Captured {
-        net.finish_capture().expect("there is one").expect("it was written")
-    }
-
-    const S: u8 = 0x02;
-    const SA: u8 = 0x12;
-    const A: u8 = 0x10;
-    const PA: u8 = 0x18;
-    const FA: u8 = 0x11;
-    const RA: u8 = 0x14;
-
-    #[test]
-    fn a_connection_is_shown_as_who_dialled_sees_it() {
-        // Whether the other end is of the capture, too, or not.
-        for captured in [&[1_usize][..], &[1, 0]] {
-            let (mut net, shared) = net(Fidelity::Message, captured);
-            let message = Bytes::from(vec![7; 2_000]);
-            net.handle_command(1, Command::Dial(TOKEN, at(0), message));
-            run(&mut net, 3);
-            let packets = end(&mut net).packets;
-            let lines = lines(&shared);
-            assert_eq!(packets, lines.len() as u64);
-            let own = captured.iter().filter(|host| **host < 1).count() as u32;
-            assert!(lines.iter().all(|line| line.1 == own), "{lines:?}");
-            let seen: Vec<_> = lines.iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
-            let wanted = [
-                (0, '>', S, 0),
-                (20, '<', SA, 0),
-                (20, '>', A, 0),
-                (20, '>', A, 1_448),
-                (20, '>', PA, 552),
-            ];
-            assert_eq!(seen[..5], wanted, "{seen:?}");
-            let sent: usize = seen.iter().filter(|line| line.1 == '>').map(|line| line.3).sum();
-            let received: usize = seen.iter().filter(|line| line.1 == '<').map(|line| line.3).sum();
-            assert_eq!((sent, received), (2_000, 2_000));
-            for way in ['>', '<'] {
-                let ends = seen.iter().filter(|line| line.1 == way && line.2 == FA).count();
-                assert_eq!(ends, 1, "{seen:?}");
-            }
-            assert!(seen.is_sorted_by_key(|line| line.0), "{seen:?}");
-            // Each end is heard.
-            assert_eq!((seen[seen.len() - 1].2, seen[seen.len() - 1].3), (A, 0));
-        }
-    }
-
-    #[test]
-    fn a_connection_is_shown_as_who_answered_sees_it_if_nobody_else_is_captured() {
-        for fidelity in [Fidelity::Message, Fidelity::Flow] {
-            let (mut net, shared) = net(fidelity, &[0]);
-            net.handle_command(1, Command::Dial(TOKEN, at(0), Bytes::from(vec![7; 2_000])));
-            run(&mut net, 3);
-            end(&mut net);
-            let seen: Vec<_> =
-                lines(&shared).iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
-            let wanted = [
-                (10, '<', S, 0),
-                (10, '>', SA, 0),
-                (30, '<', A, 0),
-                (30, '<', A, 1_448),
-                (30, '<', PA, 552),
-                (30, '>', A, 0),
-            ];
-            assert_eq!(seen[..6], wanted, "{seen:?}");
-            let sent: usize = seen.iter().filter(|line| line.1 == '>').map(|line| line.3).sum();
-            assert_eq!(sent, 2_000);
-        }
-    }
-
-    #[test]
-    fn refusals_and_resets_are_shown_and_silence_is_not() {
-        let (mut net, shared) = net(Fidelity::Message, &[1]);
-        // Nobody listens there, and nobody is there.
-        net.handle_command(1, Command::Dial(TOKEN, at(2), Bytes::from_static(b"x")));
-        net.handle_command(1, Command::Dial(TOKEN, at(9), Bytes::from_static(b"x")));
-        run(&mut net, 2 + 1);
-        end(&mut net);
-        let seen: Vec<_> =
-            lines(&shared).iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
-        assert_eq!(seen, [(0, '>', S, 0), (0, '>', S, 0), (20, '<', RA, 0)]);
-        // A process that crashes resets what it had.
-        let (mut net, shared) = self::net(Fidelity::Message, &[1]);
-        net.handle_command(1, Command::Hold(TOKEN, at(0)));
-        net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
-        net.crash(0, crate::storage::Crash::Process);
-        net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
-        end(&mut net);
-        let last = *lines(&shared).last().expect("packets");
-        assert_eq!((last.0, last.2, last.4), (1_010, '<', RA));
-    }
-
-    #[test]
-    fn datagrams_are_shown_once_and_also_if_nobody_hears_them() {
-        let udp = |net: &mut Net<Echo>| {
-            for host in 0..2 {
-                net.handle_command(host, Command::Bind(TOKEN, at(host)));
-            }
-            run(net, 3);
-            net.handle_command(1, Command::Say(TOKEN, at(0), Bytes::from_static(b"hello")));
-            net.handle_command(1, Command::Say(TOKEN, at(9), Bytes::from_static(b"nobody")));
-            net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
-        };
-        // The answer has a byte more.
-        for (captured, answer) in [(&[1][..], ('<', 6)), (&[0, 1], ('>', 6))] {
-            let (mut net, shared) = net(Fidelity::Message, captured);
-            udp(&mut net);
-            end(&mut net);
-            let seen: Vec<_> = lines(&shared).iter().map(|line| (line.2, line.5)).collect();
-            assert_eq!(seen, [('>', 5), ('>', 6), answer]);
-        }
-    }
-
-    #[test]
-    fn a_capture_changes_no_digest() {
-        for fidelity in [Fidelity::Message, Fidelity::Flow] {
-            let digest = |captured: &[HostId]| {
-                let (mut net, _) = net(fidelity, captured);
-                net.handle_command(1, Command::Dial(TOKEN, at(0), Bytes::from(vec![7; 99_999])));
-                run(&mut net, 3);
-                (net.digest(), *net.counters())
-            };
-            assert_eq!(digest(&[]), digest(&[0, 1, 2]));
-        }
-    }
-
-    #[test]
-    fn connections_that_are_over_are_forgotten() {
-        let (mut net, shared) = net(Fidelity::Message, &[0, 1]);
-        run(&mut net, 1);
-        for call in 0..500 {
-            net.handle_command(1, Command::Dial(TOKEN, at(0), Bytes::from_static(b"x")));
-            run(&mut net, 2);
-            let captures = net.captures.as_ref().expect("it goes on");
-            assert!(captures.streams.len() <= SWEEP_AT, "after {call} calls");
-        }
-        end(&mut net);
-        let calls = lines(&shared).iter().filter(|line| line.4 == S).count();
-        assert_eq!(calls, 500);
-    }
-}
+mod tests;

@@ -9,6 +9,8 @@
 //! A stream's bytes stay in its [`Pipe`](super::pipe::Pipe) until the receiver has them in order;
 //! only positions travel. Calls and their answers are packets, too, and are made again when lost.
 
+mod tap;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use teem_core::machine::{Input, Machine, SocketInput, StreamError, StreamInput};
 use teem_core::rng::Seed;
 use teem_core::time::Duration;
 
+pub(super) use self::tap::Taps;
 use super::agenda::{ConnectionId, Side, What};
 use super::link::{Access, Topology};
 use super::pipe::{Mark, Pipe};
@@ -243,6 +246,7 @@ impl<M: Machine> Net<M> {
 
     fn launch(&mut self, packet: Packet) {
         self.counters.packets += 1;
+        self.tap_launched(&packet);
         let [from, to] = [packet.from, packet.to].map(|host| host as HostId);
         if self.topology.is_cut(from, to) {
             self.counters.cut += 1;
@@ -383,6 +387,7 @@ impl<M: Machine> Net<M> {
                 && let Some(copy) = self.wires.slots[number as usize].clone()
             {
                 let copy = self.wires.insert(copy);
+                self.tap_doubled(number, copy);
                 self.agenda.push(arrives, What::Packet(copy));
             }
         }
@@ -399,6 +404,7 @@ impl<M: Machine> Net<M> {
             return Ok(());
         }
         let Some(packet) = self.wires.remove(number) else { return Ok(()) };
+        self.tap_landed(number, &packet);
         match packet.load {
             Load::Datagram { from, to, bytes } => self.take_datagram(from, to, &bytes),
             Load::Call(id) => return self.on_dial(id),

@@ -461,6 +461,7 @@ impl<M: Machine> Net<M> {
         lent: &mut Vec<bytes::Bytes>,
     ) {
         self.bytes_leave(id, side);
+        self.tap_bytes(id, side, lent);
         let number = self.pipe(id, side);
         let connection = self.connections.get(id).expect("it exists");
         let delay = Duration::from_nanos(connection.delay[usize::from(side)]);
