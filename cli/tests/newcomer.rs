@@ -140,6 +140,12 @@ fn the_first_simulation_goes_as_it_is_written() {
                     let command = line.strip_prefix("$ ").expect("a command");
                     let output = project.run(command);
                     let code = i32::from(!command.contains(" shrink "));
+                    if let Some((_, page)) = command.split_once("--report ") {
+                        let page = project.folder.join(page).join("index.html");
+                        let page = fs::read_to_string(page).expect("a page");
+                        let failed = "host 1 has 0 of 1 pieces";
+                        assert!(page.contains(failed), "the page says what was wrong");
+                    }
                     assert_eq!(output.status.code(), Some(code), "{command}: {}", said(&output));
                     commands += 1;
                 }

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use teem_core::session::PlantedBug;
 use teem_sim::net::Logged;
-use teem_sim::run::{Failure, Observer, Plan, Role, run};
+use teem_sim::report::{Group, Report, Reported, page};
+use teem_sim::run::{Failure, Observer, Plan, Role, record, run};
 use teem_sim::scenario::Scenario;
 use teem_sim::shrink::{Limits, Shrunk, shrink};
 
@@ -73,7 +74,27 @@ impl Hunt {
         let sound = run(with(read.plan(), None), None);
         assert_eq!(sound.failures, [], "{file}");
         let failure = outcome.failures.into_iter().next().expect("it fails");
+        explained(&file, read.plan(), &failure);
         Caught { shrunk, file, failure }
+    }
+}
+
+/// The report of a run says what failed, and what that means.
+fn explained(file: &str, plan: Plan, failure: &Failure) {
+    let (outcome, recording, _) = record(plan, None, None);
+    let mut group = Group::default();
+    group.add(Reported {
+        summary: outcome.summary,
+        recording: Some(recording),
+        must_fail: false,
+        again: "teem sim run shrunk.toml".into(),
+    });
+    let files = vec![("shrunk".into(), file.into())];
+    let report = Report { title: "shrunk".into(), files, groups: vec![group], ..Report::default() };
+    let page = page(&report);
+    let escaped = failure.to_string().replace('"', "&quot;");
+    for part in [&escaped[..], failure.meaning(), "planted ="] {
+        assert!(page.contains(part), "{part} is not on the page");
     }
 }
 
