@@ -8,6 +8,7 @@ use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_sim::net::{Access, Fidelity, Logged, Skew};
+use teem_sim::packet::tcp::Algorithm;
 use teem_sim::run::{
     Choking, Family, Fault, HostPlan, Leaves, Observer, PickOrder, Plan, Preload, Role, run,
 };
@@ -43,6 +44,7 @@ fn plan() -> Plan {
         between: Duration::from_millis(10),
         distances: Vec::new(),
         curves: Vec::new(),
+        tcp: Algorithm::Cubic,
         lines: Vec::new(),
         content_len: 2_000_000,
         piece_len: 64 << 10,

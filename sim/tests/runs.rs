@@ -7,6 +7,7 @@ use teem_core::session::Config;
 use teem_core::time::Duration;
 use teem_sim::actors::Lie;
 use teem_sim::net::{Access, Curve, CurveId, Fidelity, Logged, Skew, Spread};
+use teem_sim::packet::tcp::Algorithm;
 use teem_sim::run::{
     Choking, Failure, Family, Fault, HostPlan, Leaves, Observer, Outcome, PickOrder, Plan, Preload,
     Role, run,
@@ -49,6 +50,7 @@ fn plan(leechers: usize, seed: u64) -> Plan {
         between: Duration::from_millis(5),
         distances: Vec::new(),
         curves: Vec::new(),
+        tcp: Algorithm::Cubic,
         lines: Vec::new(),
         content_len: 4 << 20,
         piece_len: 64 << 10,

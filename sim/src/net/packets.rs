@@ -6,7 +6,7 @@
 //!              dropped                lost                     dropped
 //! ```
 //!
-//! A stream's bytes stay in its [`Pipe`](super::pipe::Pipe) until the receiver has them in order;
+//! A stream's bytes stay in its [`Pipe`] until the receiver has them in order;
 //! only positions travel. Calls and their answers are packets, too, and are made again when lost.
 
 mod tap;

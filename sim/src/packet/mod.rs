@@ -5,11 +5,11 @@
 //!
 //! ```text
 //!   TCP sender --> up link --> way between --> down link --> TCP receiver
-//!    [`tcp`]       [`queue`]    [`line`]        [`queue`]        [`tcp`]
+//!      tcp          queue          line          queue            tcp
 //! ```
 //!
 //! - [`queue`]: a link that sends at a rate, and the queue before it: tail drop, or `CoDel`.
-//! - [`line`]: what else befalls a packet: bursts of losses, copies, detours, damage, a path MTU.
+//! - [`mod@line`]: what else befalls a packet: bursts of losses, copies, detours, damage, a path MTU.
 //! - [`tcp`]: both ends of a TCP connection without its bytes: windows, acknowledgements, timers.
 //!
 //! Refuses: payload (a segment is a range of a stream; the bytes stay with the sender until the

@@ -12,6 +12,7 @@ use crate::actors::{Kind, Lie};
 use crate::nat::NatConfig;
 use crate::net::{Access, Curve, Fidelity, Skew};
 use crate::packet::line::Line;
+use crate::packet::tcp::Algorithm;
 use crate::storage::{Crash, JobKind, Profile};
 use crate::time::Nanos;
 
@@ -31,6 +32,8 @@ pub struct Plan {
     /// Measured delays, which [`Spread::Empirical`](crate::net::Spread::Empirical) names by their
     /// places here.
     pub curves: Vec<Curve>,
+    /// How TCP finds its rate, in `packet` fidelity.
+    pub tcp: Algorithm,
     /// Kinds of lines, which [`Access::line`] names by their places here, each once; the first is
     /// [`Line::CLEAR`].
     pub lines: Vec<Line>,

@@ -27,6 +27,7 @@ use super::{Capturing, Observer, Outcome, Summary};
 use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::capture::{Capture, Captured};
 use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
+use crate::packet::tcp;
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -119,6 +120,7 @@ impl Run {
         for curve in std::mem::take(&mut plan.curves) {
             net.topology_mut().add_curve(curve);
         }
+        net.set_tcp(tcp::Config { algorithm: plan.tcp, ..tcp::Config::DEFAULT });
         for line in &plan.lines {
             net.topology_mut().add_line(*line);
         }

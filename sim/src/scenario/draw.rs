@@ -69,6 +69,7 @@ impl Scenario {
             seed,
             fidelity: self.fidelity.into(),
             between: Duration::from_nanos(self.between.draw(&mut once("between"))),
+            tcp: self.tcp.into(),
             lines: self.lines(&source),
             curves: self.peers.iter().filter_map(|group| group.jitter.curve()).collect(),
             distances: self.distances.iter().enumerate().map(distance).collect(),

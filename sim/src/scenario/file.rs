@@ -17,6 +17,7 @@ use super::nats::Nat;
 use super::units::{Bytes, Count, Factor, Part, Range, Rate, Share, Signed, Time};
 use crate::actors;
 use crate::net;
+use crate::packet::tcp::Algorithm;
 use crate::run::{self, Family};
 use crate::storage::Profile;
 
@@ -35,6 +36,9 @@ pub struct Scenario {
     /// How closely the network is followed: `message`, `flow` or `packet`.
     #[serde(default)]
     pub fidelity: Fidelity,
+    /// How TCP finds its rate, in `packet` fidelity: `cubic` or `reno`.
+    #[serde(default)]
+    pub tcp: Tcp,
     /// What lies between any two hosts, one way.
     #[serde(default = "defaults::between")]
     pub between: Range<Time>,
@@ -116,6 +120,26 @@ impl From<Fidelity> for net::Fidelity {
             Fidelity::Message => Self::Message,
             Fidelity::Flow => Self::Flow,
             Fidelity::Packet => Self::Packet,
+        }
+    }
+}
+
+/// How TCP finds its rate; see [`Algorithm`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tcp {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 5681.
+    Reno,
+}
+
+impl From<Tcp> for Algorithm {
+    fn from(tcp: Tcp) -> Self {
+        match tcp {
+            Tcp::Cubic => Self::Cubic,
+            Tcp::Reno => Self::Reno,
         }
     }
 }

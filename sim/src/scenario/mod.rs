@@ -46,7 +46,7 @@ pub use events::Event;
 pub use file::{
     Choking, Clock, ClockSkew, Disk, DiskErrors, DiskFull, Distance, Families, Faults, Fidelity,
     Format, Gate, Leave, Loss, Mix, Moment, Order, Partition, Peers, Preload, Role, Scenario,
-    Settings, Slow, Spell, Trackers,
+    Settings, Slow, Spell, Tcp, Trackers,
 };
 pub use line::{Bursts, Line, Reorder, Waiting};
 pub use nats::{Nat, NatKind, PER_MAX, Ports, Unsolicited};

@@ -15,6 +15,7 @@ use crate::net::{Access, Fidelity, Skew};
 use crate::packet::MTU;
 use crate::packet::line::{Bursts, Line};
 use crate::packet::queue::{CoDel, Discipline};
+use crate::packet::tcp::Algorithm;
 use crate::run::{Choking, Fault, HostPlan, Leaves, PickOrder, Plan, Preload, Role};
 use crate::storage::{Crash, Profile};
 use crate::time::Nanos;
@@ -42,6 +43,9 @@ pub fn write(plan: &Plan) -> Result<String, Unwritable> {
     line("seed", &plan.seed.to_string());
     if plan.fidelity != Fidelity::Flow {
         line("fidelity", &quoted(plan.fidelity.name()));
+    }
+    if plan.tcp == Algorithm::Reno {
+        line("tcp", "\"reno\"");
     }
     line("content", &quoted(&bytes(plan.content_len)));
     if plan.piece_len != 256 << 10 {
