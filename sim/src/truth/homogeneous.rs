@@ -14,6 +14,12 @@
 //! What must be, by counting: with all of `F` bytes coming from a seed of the rate `U`, nobody is
 //! done before `F / U`, and somebody who is there from the beginning never gets more than `U` on
 //! average. Who comes at the time `a` and is done with the others got `F / (F / U - a)`.
+//!
+//! Measured, with three seeds each: five peers are done 1.10 to 1.13 times `F / U` after the
+//! beginning, within a twentieth of the time in which they came, the last one having had 1.8 times
+//! the rate of the first. Ten take 1.20 to 1.26 times `F / U`: when few pieces are left that only the
+//! seed has, several peers draw the same one, and 76 pieces are not many. Of departures 44 to 49 % are
+//! within a twentieth of `F / U` of the one before, where chance makes 13 %.
 
 use teem_core::rng::Seed;
 
