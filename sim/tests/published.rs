@@ -3,6 +3,7 @@
 
 use teem_sim::net::Fidelity;
 use teem_sim::truth::Mean;
+use teem_sim::truth::end_game::EndGame;
 use teem_sim::truth::fluid::{Fluid, Riders};
 use teem_sim::truth::homogeneous::Homogeneous;
 use teem_sim::truth::proximity::Proximity;
@@ -125,4 +126,16 @@ fn packet_by_packet_near_peers_serve_each_other_more_than_by_chance_or_by_rates(
     assert!(above_chance.mean > above_chance.within, "{above_chance:?}");
     // In six pairs the interval of this may reach below zero.
     assert!(above_flow.mean > 0.0, "{above_flow:?}");
+}
+
+#[test]
+fn the_last_block_does_not_wait_for_a_slow_peer_and_little_comes_twice() {
+    // Where two blocks are left with the same peer it is a little later: see the module.
+    for seed in 0..3 {
+        let outcome = EndGame::small(seed).run();
+        println!("{outcome:.4?}");
+        assert!(outcome.slow_block_s > 5.0 * outcome.allowed_s, "it would wait otherwise");
+        assert!(outcome.last_wait_s <= outcome.allowed_s, "{outcome:?}");
+        assert!(outcome.wasted <= 0.01, "{outcome:?}");
+    }
 }

@@ -11,6 +11,7 @@ use teem_core::time::Duration;
 use super::Mean;
 use super::clusters::Clusters;
 use super::crowd::{self, Crowd, Pick, Slots};
+use super::end_game::EndGame;
 use super::fluid::{Fluid, Riders};
 use super::homogeneous::Homogeneous;
 use super::proximity::Proximity;
@@ -142,6 +143,12 @@ pub const EXPERIMENTS: &[Experiment] = &[
         about: "packet by packet near peers serve each other, and it takes about as long as by rates",
         seeds: 3,
         measure: proximity,
+    },
+    Experiment {
+        name: "end-game",
+        about: "the last block does not wait for a slow peer, and little comes twice",
+        seeds: 5,
+        measure: end_game,
     },
 ];
 
@@ -591,6 +598,18 @@ fn proximity(size: Size, seed: u64) -> Measured {
         measured.at_least("near_share_above_flow_at_least", 0.0);
     }
     measured.at_most("time_apart", 0.30);
+    measured
+}
+
+fn end_game(size: Size, seed: u64) -> Measured {
+    let fast = if size == Size::Full { 20 } else { 4 };
+    let outcome = EndGame { fast, ..EndGame::small(seed) }.run();
+    let mut measured = Measured::default();
+    measured.note("wasted", outcome.wasted);
+    measured.note("last_wait_over_allowed", outcome.last_wait_s / outcome.allowed_s);
+    measured.note("done_s", outcome.done_s);
+    measured.at_most("wasted", 0.01);
+    measured.at_most("last_wait_over_allowed", 1.0);
     measured
 }
 

@@ -12,11 +12,13 @@
 //! - [`homogeneous`]: equal peers around a slow seed, who catch up and leave together.
 //! - [`rarest`]: rarest first from the first piece to the last.
 //! - [`proximity`]: packet against flow level, and peers that are near.
+//! - [`end_game`]: the last block of a download that a slow peer takes part in.
 //!
 //! [`visits`] has peers come and go for those that need it.
 
 pub mod clusters;
 pub mod crowd;
+pub mod end_game;
 pub mod experiments;
 pub mod fluid;
 pub mod homogeneous;
