@@ -11,7 +11,13 @@ use teem_core::time::Duration;
 use super::Mean;
 use super::clusters::Clusters;
 use super::crowd::{self, Crowd, Pick, Slots};
+use super::end_game::EndGame;
+use super::fluid::{Fluid, Riders};
+use super::homogeneous::Homogeneous;
+use super::proximity::Proximity;
+use super::rarest::Rarest;
 use super::stability::{self, Stability};
+use crate::net::Fidelity;
 
 /// How large an experiment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +95,60 @@ pub const EXPERIMENTS: &[Experiment] = &[
         about: "a seed faster than arrivals keeps the swarm small",
         seeds: 2,
         measure: stability_above,
+    },
+    Experiment {
+        name: "fluid-uplinks",
+        about: "with uplinks that bind, downloads take what the fluid model says at any rate of arrivals",
+        seeds: 3,
+        measure: fluid_uplinks,
+    },
+    Experiment {
+        name: "fluid-downlinks",
+        about: "with downlinks that bind, downloads take as long as a downlink needs",
+        seeds: 3,
+        measure: fluid_downlinks,
+    },
+    Experiment {
+        name: "fluid-step",
+        about: "after a step of arrivals leechers follow the fluid model",
+        seeds: 3,
+        measure: fluid_step,
+    },
+    Experiment {
+        name: "free-riders",
+        about: "who serves nobody gets no more than the optimistic slots' share",
+        seeds: 3,
+        measure: free_riders,
+    },
+    Experiment {
+        name: "homogeneous-catch-up",
+        about: "equal peers around a slow seed get unequal rates and are done together",
+        seeds: 3,
+        measure: homogeneous_catch_up,
+    },
+    Experiment {
+        name: "homogeneous-bursts",
+        about: "equal peers who come at random around a slow seed leave in bursts",
+        seeds: 3,
+        measure: homogeneous_bursts,
+    },
+    Experiment {
+        name: "rarest-first",
+        about: "rare pieces go away at the seed's rate and never come back; first pieces are slow, last ones are not",
+        seeds: 3,
+        measure: rarest_first,
+    },
+    Experiment {
+        name: "proximity",
+        about: "packet by packet near peers serve each other, and it takes about as long as by rates",
+        seeds: 3,
+        measure: proximity,
+    },
+    Experiment {
+        name: "end-game",
+        about: "the last block does not wait for a slow peer, and little comes twice",
+        seeds: 5,
+        measure: end_game,
     },
 ];
 
@@ -334,6 +394,222 @@ fn stability_above(size: Size, seed: u64) -> Measured {
     let (outcome, mut measured) = stability(size, 200, seed);
     measured.note("last_over_first", outcome.present[9] / outcome.present[0]);
     measured.at_most("last_over_first", 1.0);
+    measured
+}
+
+/// What so many peers more or less by chance make, as a share: two standard deviations.
+fn chance(peers: f64) -> f64 {
+    2.0 / peers.max(1.0).sqrt()
+}
+
+/// How many times `T` pass before anything is counted: the swarm begins without leechers, and swings.
+const FLUID_WARM_UP: u64 = 5;
+
+/// Runs one rate of arrivals. Notes how far the mean number of leechers is from what the rate at which
+/// peers really came makes of it, and how long they took; returns that in units of `T`, and how many
+/// came.
+fn fluid_steady(measured: &mut Measured, fluid: &Fluid, names: [&'static str; 2]) -> (f64, f64) {
+    let outcome = fluid.run();
+    let time_s = fluid.download_s();
+    let (from, to) = (FLUID_WARM_UP * time_s, outcome.counts.len() as u64);
+    let arrivals_per_s = outcome.arrivals_per_s(from, to);
+    let leechers = outcome.leechers(from as usize, to as usize);
+    // Who came in the last two times `T` may not be done, and those who are were the faster ones.
+    let took = outcome.download_s(from, to - 2 * time_s) / time_s as f64;
+    let off = (leechers / fluid.leechers(arrivals_per_s) - 1.0).abs();
+    measured.note(names[0], off);
+    measured.note(names[1], took);
+    (took, arrivals_per_s * (to - from) as f64)
+}
+
+fn fluid_uplinks(size: Size, seed: u64) -> Measured {
+    const NAMES: [[&str; 2]; 3] = [
+        ["leechers_off_few", "download_over_theory_few"],
+        ["leechers_off_some", "download_over_theory_some"],
+        ["leechers_off_many", "download_over_theory_many"],
+    ];
+    // How many leechers there are to be, and for how many times `T`.
+    let rates: &[(u32, u64)] = match size {
+        Size::Full => &[(10, 205), (100, 25), (1_000, 11)],
+        Size::Small => &[(10, 25), (100, 11)],
+    };
+    let mut measured = Measured::default();
+    let mut took = Vec::new();
+    for ((leechers, times), names) in rates.iter().zip(NAMES) {
+        let fluid = Fluid::up_bound(*leechers, *times, seed);
+        let (over, came) = fluid_steady(&mut measured, &fluid, names);
+        let by_chance = if size == Size::Small { chance(came) } else { 0.0 };
+        measured.at_most(names[0], 0.10 + by_chance);
+        took.push(over);
+    }
+    let most = took.iter().copied().fold(0.0, f64::max);
+    let least = took.iter().copied().fold(f64::INFINITY, f64::min);
+    measured.note("download_most_over_least", most / least);
+    let by_chance = if size == Size::Small { chance(200.0) } else { 0.0 };
+    measured.at_most("download_most_over_least", 1.10 + by_chance);
+    measured
+}
+
+fn fluid_downlinks(size: Size, seed: u64) -> Measured {
+    let (leechers, times) = if size == Size::Full { (100, 25) } else { (20, 15) };
+    let mut measured = Measured::default();
+    let names = ["leechers_off", "download_over_theory"];
+    fluid_steady(&mut measured, &Fluid::down_bound(leechers, times, seed), names);
+    // No chance is in how long a downlink takes; nothing is faster than it.
+    measured.at_least("download_over_theory", 0.99);
+    measured.at_most("download_over_theory", 1.10);
+    measured
+}
+
+fn fluid_step(size: Size, seed: u64) -> Measured {
+    let before = if size == Size::Full { 100 } else { 20 };
+    let mut fluid = Fluid::up_bound(before, 4, seed);
+    let step = fluid.arrivals[0].1 as usize;
+    fluid.expect(3 * before, 4);
+    let outcome = fluid.run();
+    let to = outcome.counts.len();
+    let mut measured = Measured::default();
+    measured.note("off_fluid", outcome.off(&outcome.fluid, step, to));
+    measured.note("off_cohorts", outcome.off(&outcome.cohorts, step, to));
+    // As in the steady state, and what chance makes of so few: one standard deviation.
+    let most = 0.10 + chance(f64::from(before)) / 2.0;
+    measured.at_most("off_fluid", most);
+    measured.at_most("off_cohorts", most);
+    measured
+}
+
+fn free_riders(size: Size, seed: u64) -> Measured {
+    let small = Riders::small(seed);
+    let riders = match size {
+        Size::Full => Riders { fair: 100, riders: 10, ..small },
+        Size::Small => small,
+    };
+    let ridden = riders.run();
+    let mut measured = Measured::default();
+    measured.note("fair_over_uplink", ridden.fair);
+    measured.note("rider_over_uplink", ridden.rider);
+    measured.note("rider_over_fair", ridden.rider / ridden.fair);
+    measured.note("counted_s", ridden.counted_s);
+    measured.at_most("rider_over_fair", riders.share_max());
+    measured
+}
+
+fn homogeneous_catch_up(size: Size, seed: u64) -> Measured {
+    let peers = if size == Size::Full { 10 } else { 5 };
+    let outcome = Homogeneous::small(seed).catch_up(peers);
+    let first = outcome.done_s.iter().copied().fold(f64::INFINITY, f64::min);
+    let last = outcome.done_s.iter().copied().fold(0.0, f64::max);
+    let mut measured = Measured::default();
+    measured.note("first_over_seed_bound", first / outcome.seed_bound_s);
+    measured.note("last_over_seed_bound", last / outcome.seed_bound_s);
+    measured.note("departures_over_arrivals", outcome.spread());
+    measured.note("last_rate_over_first", outcome.last_over_first());
+    measured.note("last_rate_over_first_in_theory", outcome.last_over_first_in_theory());
+    measured.at_least("first_over_seed_bound", 0.99);
+    // The seed sends little twice.
+    measured.at_most("last_over_seed_bound", 1.15);
+    measured.at_most("departures_over_arrivals", 0.10);
+    // Twice if the seed sent nothing twice, and a half more if a seventh is in vain.
+    measured.at_least("last_rate_over_first", 1.5);
+    measured
+}
+
+fn homogeneous_bursts(size: Size, seed: u64) -> Measured {
+    let seconds = if size == Size::Full { 86_400 } else { 8_000 };
+    let outcome = Homogeneous::small(seed).bursts(7, seconds);
+    let mut measured = Measured::default();
+    measured.note("arrived", outcome.arrived as f64);
+    measured.note("left", outcome.left as f64);
+    measured.note("present", outcome.present);
+    measured.note("close_arrivals", outcome.close_arrivals);
+    measured.note("close_by_chance", outcome.close_by_chance);
+    measured.note("close_departures", outcome.close_departures);
+    measured.note("close_over_chance", outcome.close_departures / outcome.close_by_chance);
+    measured.at_least("close_over_chance", 2.0);
+    measured
+}
+
+fn rarest_first(size: Size, seed: u64) -> Measured {
+    let small = Rarest::small(seed);
+    let rarest = match size {
+        Size::Full => Rarest {
+            crowd: 100,
+            arrivals_per_1000_s: 250,
+            pieces: 1_000,
+            seed_bytes_per_s: small.seed_bytes_per_s * 5 / 2,
+            up_bytes_per_s: small.up_bytes_per_s * 5 / 2,
+            seconds: 1_500,
+            ..small
+        },
+        Size::Small => small,
+    };
+    let outcome = rarest.run();
+    let mut measured = Measured::default();
+    measured.note("slope_over_seed_rate", outcome.slope);
+    measured.note("fit", outcome.fit);
+    let seed_s = f64::from(rarest.pieces * rarest.piece_len) / rarest.seed_bytes_per_s as f64;
+    measured.note("two_copies_over_seed_bound", outcome.two_copies_s / seed_s);
+    measured.note("copies_min", f64::from(outcome.copies_min));
+    measured.note("later", outcome.later as f64);
+    measured.note("first_piece", outcome.first_piece);
+    measured.note("first_twentieth", outcome.twentieths[0]);
+    measured.note("last_twentieth", outcome.twentieths[19]);
+    // The seed sends what nobody has, and a few pieces twice where two peers draw the same one.
+    measured.at_least("slope_over_seed_rate", 0.95);
+    measured.at_most("slope_over_seed_rate", 1.02);
+    measured.at_least("fit", 0.99);
+    measured.at_least("two_copies_over_seed_bound", 0.99);
+    measured.at_most("two_copies_over_seed_bound", 1.15);
+    measured.at_least("copies_min", 2.0);
+    measured.at_most("last_twentieth", 1.5);
+    // What is no problem for the last ones is one for the first.
+    measured.at_least("first_twentieth", 1.5);
+    measured
+}
+
+fn proximity(size: Size, seed: u64) -> Measured {
+    const RUNS: u64 = 16;
+    let of = |seed| match size {
+        Size::Full => Proximity { peers: 40, pieces: 128, ..Proximity::small(seed) },
+        Size::Small => Proximity::small(seed),
+    };
+    let (mut packet, mut above_flow, mut longer) = (Vec::new(), Vec::new(), Vec::new());
+    for seed in seed * RUNS..(seed + 1) * RUNS {
+        let by_rates = of(seed).run(Fidelity::Flow);
+        let by_packets = of(seed).run(Fidelity::Packet);
+        packet.push(by_packets.near_share - of(seed).chance());
+        above_flow.push(by_packets.near_share - by_rates.near_share);
+        longer.push(by_packets.mean_s / by_rates.mean_s - 1.0);
+    }
+    let (packet, above_flow) = (Mean::of(&packet), Mean::of(&above_flow));
+    let mut measured = Measured::default();
+    measured.note("near_share_above_chance", packet.mean);
+    measured.note("near_share_above_chance_at_least", packet.mean - packet.within);
+    measured.note("near_share_above_flow", above_flow.mean);
+    measured.note("near_share_above_flow_at_least", above_flow.mean - above_flow.within);
+    let furthest = longer.iter().map(|longer| longer.abs()).fold(0.0, f64::max);
+    measured.note("longer_than_flow", Mean::of(&longer).mean);
+    measured.note("time_apart", furthest);
+    // Where the means are at least, nineteen times in twenty.
+    measured.at_least("near_share_above_chance_at_least", 0.0);
+    measured.at_least("near_share_above_flow", 0.0);
+    if size == Size::Full {
+        // Of the small ones this takes more runs.
+        measured.at_least("near_share_above_flow_at_least", 0.0);
+    }
+    measured.at_most("time_apart", 0.30);
+    measured
+}
+
+fn end_game(size: Size, seed: u64) -> Measured {
+    let fast = if size == Size::Full { 20 } else { 4 };
+    let outcome = EndGame { fast, ..EndGame::small(seed) }.run();
+    let mut measured = Measured::default();
+    measured.note("wasted", outcome.wasted);
+    measured.note("last_wait_over_allowed", outcome.last_wait_s / outcome.allowed_s);
+    measured.note("done_s", outcome.done_s);
+    measured.at_most("wasted", 0.01);
+    measured.at_most("last_wait_over_allowed", 1.0);
     measured
 }
 

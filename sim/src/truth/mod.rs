@@ -8,11 +8,24 @@
 //! - [`crowd`]: a flash crowd against the least time that any swarm needs.
 //! - [`clusters`]: fast, medium and slow peers, who come to serve their like.
 //! - [`stability`]: peers who come and go, and a seed that is fast enough for them, or is not.
+//! - [`fluid`]: peers who come and go, against the fluid model; and free riders.
+//! - [`homogeneous`]: equal peers around a slow seed, who catch up and leave together.
+//! - [`rarest`]: rarest first from the first piece to the last.
+//! - [`proximity`]: packet against flow level, and peers that are near.
+//! - [`end_game`]: the last block of a download that a slow peer takes part in.
+//!
+//! [`visits`] has peers come and go for those that need it.
 
 pub mod clusters;
 pub mod crowd;
+pub mod end_game;
 pub mod experiments;
+pub mod fluid;
+pub mod homogeneous;
+pub mod proximity;
+pub mod rarest;
 pub mod stability;
+pub mod visits;
 
 use teem_core::rng::Rng;
 
