@@ -5,6 +5,9 @@
 //! the true ones, and which. Hashing true bytes is remembered: [`Library::hash`] gives the real
 //! state of the real hash, and does the work once per run and block.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use teem_core::hash::HashState;
 use teem_core::torrent::picker::BLOCK_LEN;
@@ -34,6 +37,21 @@ struct Content {
     bytes: Bytes,
     /// For each block: the hash before it and after it.
     hashed: Vec<Option<Box<(HashState, HashState)>>>,
+    /// Blocks by their first bytes, once somebody has asked.
+    beginnings: OnceLock<Beginnings>,
+}
+
+/// See [`Content::beginnings`].
+type Beginnings = BTreeMap<[u8; 8], u32>;
+
+impl Content {
+    /// Blocks by their first bytes. Of several that begin alike, the last.
+    fn beginnings(&self) -> &Beginnings {
+        self.beginnings.get_or_init(|| {
+            let blocks = self.bytes.chunks(BLOCK_LEN as usize).zip(0..);
+            blocks.filter_map(|(block, at)| Some((*block.first_chunk()?, at))).collect()
+        })
+    }
 }
 
 impl Library {
@@ -49,7 +67,12 @@ impl Library {
             return there;
         }
         let blocks = bytes.len().div_ceil(BLOCK_LEN as usize);
-        self.contents.push(Content { key: key.into(), bytes, hashed: vec![None; blocks] });
+        self.contents.push(Content {
+            key: key.into(),
+            bytes,
+            hashed: vec![None; blocks],
+            beginnings: OnceLock::new(),
+        });
         ContentId(self.contents.len() as u32 - 1)
     }
 
@@ -73,6 +96,23 @@ impl Library {
             let fits = !bytes.is_empty() && offset + bytes.len() <= content.bytes.len();
             let content = ContentId(at as u32);
             fits.then_some(Span { content, offset: offset as u64 })
+        })
+    }
+
+    /// Where `bytes` lie, if they are true: by address, and where that does not tell (a disk on which
+    /// not everything is true gives a copy), by value from the beginning of a block on.
+    pub fn recognise(&self, bytes: &[u8]) -> Option<Span> {
+        self.locate(bytes).or_else(|| {
+            let first = bytes.first_chunk()?;
+            let known = |(at, content): (usize, &Content)| {
+                let block = *content.beginnings().get(first)?;
+                let span = Span {
+                    content: ContentId(at as u32),
+                    offset: u64::from(block) * u64::from(BLOCK_LEN),
+                };
+                self.is_true(bytes, span).then_some(span)
+            };
+            self.contents.iter().enumerate().find_map(known)
         })
     }
 
@@ -121,7 +161,8 @@ mod tests {
     use teem_core::hash::{HashAlgorithm, sha1};
 
     fn library() -> (Library, ContentId) {
-        let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at / 3) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..100_000_u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
         let mut library = Library::new();
         library.add("other", Bytes::from_static(b"other"));
         let id = library.add("content", bytes.into());
@@ -141,6 +182,23 @@ mod tests {
         assert!(library.is_true(&slice, place) && library.is_true(&copy, place));
         assert!(!library.is_true(&slice, Span { offset: 20_001, ..place }));
         assert!(!library.is_true(&slice, Span { offset: 99_000, ..place }));
+    }
+
+    #[test]
+    fn copies_of_whole_blocks_are_recognised() {
+        let (library, id) = library();
+        let all = library.bytes(id).clone();
+        let block = BLOCK_LEN as usize;
+        let mut copy = all[2 * block..3 * block].to_vec();
+        let place = Span { content: id, offset: 2 * u64::from(BLOCK_LEN) };
+        assert_eq!(library.recognise(&copy), Some(place));
+        // Not one that is wrong, nor what begins elsewhere: that is found by address alone.
+        copy[9_000] ^= 1;
+        assert_eq!(library.recognise(&copy), None);
+        let elsewhere = all[5..50_000].to_vec();
+        assert_eq!(library.recognise(&elsewhere), None);
+        assert!(library.recognise(&all[5..50_000]).is_some());
+        assert_eq!(library.recognise(b"short"), None);
     }
 
     #[test]

@@ -6,6 +6,10 @@ use teem_core::torrent::picker::BLOCK_LEN;
 
 use crate::content::{ContentId, Library, Span};
 
+/// Shorter ones are messages, or parts of blocks of which others tell, and are not looked for by
+/// value.
+const COPIED_MAX: usize = 4 * 1024;
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -14,9 +18,11 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// Notes the blocks that these bytes touch, if they are a slice of the library.
+    /// Notes the blocks that these bytes touch, if they are true ones.
     pub(super) fn mark(&mut self, bytes: &[u8], library: &Library) {
-        let Some(Span { content, offset }) = library.locate(bytes) else { return };
+        let span =
+            if bytes.len() < COPIED_MAX { library.locate(bytes) } else { library.recognise(bytes) };
+        let Some(Span { content, offset }) = span else { return };
         let at = content.0 as usize;
         if self.contents.len() <= at {
             self.contents.resize(at + 1, Vec::new());

@@ -225,7 +225,11 @@ impl<'a> Draw<'a> {
             Family::DiskErrors => {
                 let errors = faults.disk_errors.unwrap_or_default();
                 let spell = (errors.hosts, errors.at, errors.lasts);
-                let spells = self.spells(family, Sort::Disk, spell, &leechers);
+                // Who has left writes nothing.
+                let stays = |host: &usize| !matches!(self.crew.hosts[*host].leaves, Leaves::At(_));
+                let stay: Vec<usize> = leechers.iter().copied().filter(stays).collect();
+                let among = if stay.is_empty() { leechers } else { stay };
+                let spells = self.spells(family, Sort::Disk, spell, &among);
                 for (at, (host, from, to)) in spells.into_iter().enumerate() {
                     let chance = errors.chance.draw(&mut self.stream(family, "chance", host));
                     let mut job = JOBS[0];
