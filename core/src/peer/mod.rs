@@ -142,6 +142,8 @@ pub(crate) struct Peer {
 
     pub(crate) choking_us: bool,
     pub(crate) interested_in_us: bool,
+    /// How often that ended, modulo 256.
+    pub(crate) interest_ended: u8,
     pub(crate) we_choke: bool,
     pub(crate) we_are_interested: bool,
     /// A piece that makes it interesting; see `Picker::interesting_piece`.
@@ -232,6 +234,7 @@ impl Peer {
             told_have: false,
             choking_us: true,
             interested_in_us: false,
+            interest_ended: 0,
             we_choke: true,
             we_are_interested: false,
             wanted_piece: None,

@@ -223,6 +223,8 @@ pub struct PeerSnapshot {
     pub interesting: bool,
     /// It wants something that we have.
     pub interested: bool,
+    /// How often it ceased to want anything, modulo 256: whether it did between two snapshots.
+    pub interest_ended: u8,
     /// It was too slow with what we asked for.
     pub snubbed: bool,
     /// Blocks that we asked for and that are not here.

@@ -76,6 +76,7 @@ impl Torrent {
                 choked: peer.we_choke,
                 interesting: peer.we_are_interested,
                 interested: peer.interested_in_us,
+                interest_ended: peer.interest_ended,
                 snubbed: peer.snubbed,
                 requests_out: peer.outstanding(),
                 requests_in: peer.uploads.as_ref().map_or(0, |uploads| uploads.len()),

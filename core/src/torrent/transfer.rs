@@ -148,6 +148,7 @@ impl Torrent {
             }
             Message::NotInterested => {
                 if peer.interested_in_us {
+                    peer.interest_ended = peer.interest_ended.wrapping_add(1);
                     peer.bored_at = cx.now() + cx.config.no_interest_timeout();
                 }
                 peer.interested_in_us = false;

@@ -39,6 +39,7 @@ struct Seen {
     peer: SocketAddr,
     has_slot: bool,
     interested: bool,
+    interest_ended: u8,
     gave: u64,
     got: u64,
 }
@@ -63,6 +64,7 @@ impl Flaps {
                 peer: peer.address,
                 has_slot: !peer.choked,
                 interested: peer.interested,
+                interest_ended: peer.interest_ended,
                 gave: peer.downloaded_bytes,
                 got: peer.uploaded_bytes,
             })
@@ -105,7 +107,9 @@ impl Flaps {
             let earlier = of(before, now.peer);
             let owes = now.got > CREDIT && now.gave < now.got / RETURN_MIN;
             let is_new = earlier.is_some_and(|seen| !seen.has_slot);
-            let stays = then.interested && now.interested;
+            // Who wants nothing for a moment gives its slot back.
+            let stays =
+                then.interested && now.interested && then.interest_ended == now.interest_ended;
             lost += usize::from(then.has_slot && !now.has_slot && is_new && stays && !owes);
             let gave = now.gave - earlier.map_or(0, |seen| seen.gave.min(now.gave));
             gained += usize::from(!then.has_slot && now.has_slot && stays && gave == 0);
@@ -121,7 +125,7 @@ mod tests {
     /// A peer that is interested: who it is, whether it has a slot, what it gave.
     fn seen(number: u16, has_slot: bool, gave: u64) -> Seen {
         let peer = SocketAddr::from(([10, 0, 0, 1], number));
-        Seen { peer, has_slot, interested: true, gave, got: 0 }
+        Seen { peer, has_slot, interested: true, interest_ended: 0, gave, got: 0 }
     }
 
     /// How many slots flapped, of what was seen in three looks.
@@ -149,6 +153,10 @@ mod tests {
         let mut sated = seen(1, false, 9);
         sated.interested = false;
         assert_eq!(flapped([&before, &then, &[sated, seen(2, true, 0)]]), 0);
+        // It wanted nothing for a moment.
+        let mut blinked = seen(1, false, 9);
+        blinked.interest_ended = 1;
+        assert_eq!(flapped([&before, &then, &[blinked, seen(2, true, 0)]]), 0);
     }
 
     #[test]
