@@ -1,14 +1,19 @@
 //! The simulator: one more driver, on virtual time.
 //!
 //! ```text
-//!   scenario --seed--> run::Plan --run::run--> Outcome        files, draws, faults, checks, bounds
+//!   scenario --seed--> run::Plan --run::run--> Outcome --> report    files, draws, checks, pages
+//!       ^                  |                      |
+//!       +----- shrink -----|----------------------+                  the least that still fails
 //!                          |
-//!                      net::Net<Node>                         one clock, one heap of events
-//!            +-------------+--------------+
-//!          flow         storage        content                rates, disks, one copy of each torrent
+//!                    net::Net<Node> ------> capture                  one clock, one agenda of events
+//!         +-----------+----+------+-----------+
+//!    flow | packet   nat       storage     content                   rates or TCP, NATs, disks, bytes
 //!                          |
-//!            sessions, trackers, actors                       the machines that ship, and attackers
+//!              sessions, trackers, actors                            what ships, and attackers
 //! ```
+//!
+//! A network is followed at one of three fidelities ([`net::Fidelity`]): latency alone, streams that
+//! share links ([`flow`]), or every packet, with TCP on top ([`packet`]).
 //!
 //! Nothing here reads a clock or asks for randomness: the same plan gives the same run, byte for
 //! byte, and a digest says so. For a test of many seeds of a whole swarm begin with [`sweep()`]
