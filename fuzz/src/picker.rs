@@ -168,7 +168,6 @@ fn pick(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, slot: u
         run: u32::from(script.byte()) % 20,
         exclusive: choice & 4 != 0,
         common_first: choice & 8 != 0,
-        end_game: choice & 16 != 0,
         standing: STANDINGS[usize::from(choice >> 5) % STANDINGS.len()],
     };
     let count = script.below(12);
@@ -183,10 +182,22 @@ fn pick(script: &mut Script<'_>, picker: &mut Picker, model: &mut Model, slot: u
         assert!(Model::has(words, piece), "the peer has it");
         assert!(model.is_wanted(piece), "it is wanted");
         assert!(id.block < Model::blocks(piece) && !model.here.contains(&id), "it is missing");
-        let others = model.asked.iter().filter(|(asked, _)| *asked == id).count();
+        assert!(model.asked.iter().all(|(asked, _)| *asked != id), "nobody was asked for it");
+        model.asked.insert((id, peer(slot)));
+    }
+    if choice & 16 == 0 {
+        return;
+    }
+    let asked: Vec<_> = model.asked.iter().copied().collect();
+    let Some((id, _)) = script.one_of(&asked) else { return };
+    let by = |of: &StreamId| model.asked.contains(&(id, *of));
+    let others = (0..PEERS).map(peer).filter(by).count();
+    let asked = picker.asked_too(id, peer(slot), how.standing);
+    assert_eq!(picker.asked(id).count(), others + usize::from(asked));
+    if asked {
         // Each standing has places of its own beside those of the lesser ones.
-        let others_max = END_GAME_REQUESTS_MAX * (1 + how.standing as usize);
-        assert!(others == 0 || how.end_game && others < others_max);
+        assert!(others < END_GAME_REQUESTS_MAX * (1 + how.standing as usize));
+        assert!(model.is_wanted(id.piece.0), "it is wanted");
         assert!(model.asked.insert((id, peer(slot))), "not asked for twice");
     }
 }

@@ -130,10 +130,9 @@ fn packet_by_packet_near_peers_serve_each_other_more_than_by_chance_or_by_rates(
 
 #[test]
 fn the_last_block_does_not_wait_for_a_slow_peer_and_little_comes_twice() {
-    // Where two blocks are left with the same peer it is a little later: see the module.
-    for seed in 0..3 {
-        let outcome = EndGame::small(seed).run();
-        println!("{outcome:.4?}");
+    for (fast, seed) in (0..5).map(|seed| (4, seed)).chain((0..5).map(|seed| (20, seed))) {
+        let outcome = EndGame { fast, ..EndGame::small(seed) }.run();
+        println!("{fast} fast ones, {outcome:.4?}");
         assert!(outcome.slow_block_s > 5.0 * outcome.allowed_s, "it would wait otherwise");
         assert!(outcome.last_wait_s <= outcome.allowed_s, "{outcome:?}");
         assert!(outcome.wasted <= 0.01, "{outcome:?}");

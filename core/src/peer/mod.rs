@@ -346,10 +346,14 @@ impl Peer {
         self.interested_in_us && !self.we_choke
     }
 
-    /// Whether it may want a slot or has one, or may be asked for blocks. Of any other nothing is
-    /// to be expected before it says something.
-    pub(crate) const fn is_active(&self) -> bool {
-        self.interested_in_us || !self.we_choke || !self.choking_us || self.allowed.is_some()
+    /// Whether it may want a slot or has one, or may be asked for blocks, or was. Of any other
+    /// nothing is to be expected before it says something.
+    pub(crate) fn is_active(&self) -> bool {
+        self.interested_in_us
+            || !self.we_choke
+            || !self.choking_us
+            || self.allowed.is_some()
+            || self.outstanding() > 0
     }
 
     /// Whether neither side has anything for the other.

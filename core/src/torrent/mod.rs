@@ -22,6 +22,7 @@ mod blame;
 mod check;
 pub mod choker;
 mod content;
+mod end_game;
 mod hashes;
 pub(crate) mod known;
 mod limits;

@@ -1,5 +1,6 @@
 //! What a peer's messages mean for its torrent, and what we ask of it.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::num::NonZeroU8;
 
@@ -66,7 +67,7 @@ impl Torrent {
                 upload_only: self.is_complete().then_some(true),
                 ..ExtensionHandshake::default()
             };
-            let mut payload = alloc::vec::Vec::new();
+            let mut payload = Vec::new();
             hello.encode(&mut payload);
             let message = Message::Extended { id: EXTENSION_HANDSHAKE, payload: payload.into() };
             streams.send_message(id, &message, cx);
@@ -428,32 +429,17 @@ impl Torrent {
         let lanes = (peer.received.bytes_per_s(now) / piece_len.max(1)).min(LANES_MAX);
         let how = PickOptions {
             exclusive: peer.suspect || self.blame.is_suspect(peer.address.ip()),
-            end_game: !peer.snubbed,
             standing: peer.standing,
             ..PickOptions::fast(lanes as usize)
         };
         let mut picked = core::mem::take(&mut self.picked);
         picked.clear();
-        let pieces = match &only {
-            Some(only) => Pieces::Words(only.words()),
-            None => peer.have.pieces(),
-        };
-        let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
-        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
-        let suggested = pipeline.suggested();
-        let refused = peer.refusals.as_deref().map(Refusals::pieces);
-        let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
-        self.picker.pick_suggested(id, others, suggested, room, &how, &mut picked);
-        if let Some(refusals) = &mut peer.refusals
-            && picked.is_empty()
-            && outstanding == 0
-            && refusals.again(now)
-        {
-            self.picker.pick_suggested(id, pieces, suggested, room, &how, &mut picked);
-        }
+        self.choose(id, only.as_ref(), room, &how, &mut picked, streams, cx);
+        let Some(peer) = streams.peer_mut(id) else { return };
         if outstanding == 0 {
             peer.last_block = now;
         }
+        let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
         let layout = self.picker.layout();
         cx.make_room(picked.len() * 17);
         for block in &picked {
@@ -469,6 +455,55 @@ impl Torrent {
             let requests = cx.scratch.split().freeze();
             streams.send(id, requests, &mut cx.out);
             streams.rearm(id, cx);
+        }
+    }
+
+    /// Chooses what to ask a peer for, of `only` these pieces if it chokes us.
+    #[expect(clippy::too_many_arguments, reason = "one step of `ask`, apart for its length")]
+    fn choose(
+        &mut self,
+        id: StreamId,
+        only: Option<&Bitfield>,
+        room: usize,
+        how: &PickOptions,
+        picked: &mut Vec<BlockId>,
+        streams: &mut Streams,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let Some(pipeline) = &peer.pipeline else { return };
+        let pieces = only.map_or(peer.have.pieces(), |only| Pieces::Words(only.words()));
+        let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
+        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
+        let suggested = pipeline.suggested();
+        let refused = peer.refusals.as_deref().map(Refusals::pieces);
+        let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
+        self.picker.pick_suggested(id, others, suggested, room, how, picked);
+        let mut again = false;
+        if let Some(refusals) = &mut peer.refusals
+            && picked.is_empty()
+            && pipeline.len() == 0
+            && refusals.again(now)
+        {
+            again = true;
+            self.picker.pick_suggested(id, pieces, suggested, room, how, picked);
+        }
+        if picked.len() == room || peer.snubbed || !self.picker.is_all_asked() {
+            return;
+        }
+        let Some(peer) = streams.peer(id) else { return };
+        let pieces = only.map_or(peer.have.pieces(), |only| Pieces::Words(only.words()));
+        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
+        let refused = peer.refusals.as_deref().filter(|_| !again).map(Refusals::pieces);
+        let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
+        let left = room - picked.len();
+        let late = self.pick_late(id, others, left, streams, now, picked);
+        if let Some(late) = late
+            && late < self.rounds.refill
+        {
+            self.rounds.refill = late;
+            self.arm(cx);
         }
     }
 

@@ -8,10 +8,13 @@
 //! The order is: higher priority first; within a priority, pieces already begun before new ones
 //! that are no rarer, and both rarest first (BEP 3, "rarest first"); between begun ones that are
 //! equally rare age decides, between new ones what the peer suggests (BEP 6), then a seeded shuffle. A fast peer, which fetches whole pieces, goes on
-//! with its own before it begins others. The first pieces of a newcomer are random, so that it soon has something to trade. When every
-//! wanted block was asked for, blocks are asked of further peers, and the first to arrive cancels
-//! the rest: the end game. Few peers are asked for the same block, and those that are
-//! not known to deliver are not counted against one that is.
+//! with its own before it begins others. The first pieces of a newcomer are random, so that it soon has something to trade.
+//!
+//! When [every wanted block was asked for](Picker::is_all_asked), blocks may be asked of further
+//! peers, and the first to arrive cancels the rest: the end game. Which of them are worth it is a
+//! matter of time, and for the torrent to say ([`asked_too`](Picker::asked_too)). Few peers are
+//! asked for the same block, and those that are not known to deliver are not counted against one
+//! that is.
 //!
 //! What an operation costs, with `n` pieces and `w` the spread between the rarest and the most
 //! common piece (at most the number of peers):
@@ -82,8 +85,8 @@ pub use self::layout::{BLOCK_LEN, BlockId, Layout, LayoutError, PIECE_LEN_MAX, P
 use self::open::{Block, OpenPiece};
 pub use self::order::{Candidate, Order, PieceOrder};
 pub use self::select::{
-    END_GAME_REQUESTS_MAX, END_GAME_SCAN_MAX, LANES_MAX, PickOptions, RANDOM_FIRST_PIECES,
-    SAMPLE_MAX, SCAN_MAX, Standing,
+    END_GAME_REQUESTS_MAX, LANES_MAX, PickOptions, RANDOM_FIRST_PIECES, SAMPLE_MAX, SCAN_MAX,
+    Standing,
 };
 use crate::ids::{PieceIndex, StreamId};
 use crate::rng::Rng;
@@ -488,32 +491,47 @@ impl Picker {
 
     // The life of a block.
 
-    /// A peer was asked for a block that [`pick`](Self::pick) did not choose. Returns false, and
-    /// changes nothing, if it is here or unwanted, if that peer was asked already, or
-    /// [`END_GAME_REQUESTS_MAX`] proven peers were. The peer counts as
-    /// [proven](Standing::Proven).
-    pub fn requested(&mut self, id: BlockId, peer: StreamId) -> bool {
+    /// A peer of that standing was asked for a block that [`pick`](Self::pick) did not choose.
+    /// Returns false, and changes nothing, if it is here or unwanted, if that peer was asked
+    /// already, or [`END_GAME_REQUESTS_MAX`] peers of its standing or better were.
+    pub fn requested(&mut self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
         if !self.may_fetch(id) {
             return false;
         }
         self.ensure_open(id.piece.0);
         let open = self.open_piece_mut(id.piece.0);
-        match open.blocks[id.block as usize] {
-            Block::Free => {
-                open.request(id.block, peer, Standing::Proven);
-                self.sync_loose(id.piece.0);
-                true
-            }
-            Block::Requested(_) => {
-                let rivals = open.rivals(id.block, peer, Standing::Proven);
-                let more = rivals.is_some_and(|rivals| rivals < END_GAME_REQUESTS_MAX);
-                if more {
-                    open.request_too(id.block, peer, Standing::Proven);
-                }
-                more
-            }
-            Block::Received(_) => false,
+        if open.blocks[id.block as usize] == Block::Free {
+            open.request(id.block, peer, standing);
+            self.sync_loose(id.piece.0);
+            return true;
         }
+        self.asked_too(id, peer, standing)
+    }
+
+    /// A peer was asked for a block that others were asked for: the end game. Returns false, and
+    /// changes nothing, if it [may not be](Self::may_ask_too).
+    pub fn asked_too(&mut self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
+        let may = self.may_ask_too(id, peer, standing);
+        if may {
+            self.open_piece_mut(id.piece.0).request_too(id.block, peer, standing);
+        }
+        may
+    }
+
+    /// Whether a block is wanted that others were asked for and this peer was not, and fewer than
+    /// [`END_GAME_REQUESTS_MAX`] of its standing or better.
+    pub fn may_ask_too(&self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
+        if !self.may_fetch(id) || self.state(id.piece) != PieceState::Open {
+            return false;
+        }
+        let rivals = self.open_piece(id.piece.0).rivals(id.block, peer, standing);
+        rivals.is_some_and(|rivals| rivals < END_GAME_REQUESTS_MAX)
+    }
+
+    /// Whether no block that is wanted is left that nobody was asked for.
+    pub fn is_all_asked(&self) -> bool {
+        let wanted = |piece: &u32| self.priority(PieceIndex(*piece)) != Priority::SKIP;
+        self.bands.iter().all(|band| band.order.is_empty()) && !self.loose.iter().any(wanted)
     }
 
     /// A request came to nothing: rejected, timed out, or the peer choked us. The block is free
@@ -654,6 +672,18 @@ impl Picker {
         first
             .chain(open.into_iter().flat_map(|open| open.extra.iter().copied()))
             .map(move |(block, peer)| (BlockId { piece, block }, peer))
+    }
+
+    /// Who was asked for a block and did not send it yet.
+    pub fn asked(&self, id: BlockId) -> impl Iterator<Item = StreamId> + '_ {
+        let first = match self.blocks_of(id.piece).get(id.block as usize) {
+            Some(Block::Requested(peer)) => Some(*peer),
+            Some(Block::Free | Block::Received(_)) | None => None,
+        };
+        let open = self.open_at(id.piece).filter(|_| first.is_some());
+        let extra = open.map_or(&[][..], |open| &open.extra);
+        let extra = extra.iter().filter(move |(block, _)| *block == id.block);
+        first.into_iter().chain(extra.map(|(_, peer)| *peer))
     }
 
     /// The open and the full pieces, in no particular order.

@@ -141,6 +141,9 @@ impl Model {
             (0..PIECES).flat_map(|piece| picker.requesters(PieceIndex(piece))).collect();
         theirs.sort();
         assert_eq!(theirs, out);
+        let free =
+            |piece: u32| self.pieces[piece as usize].wanted() && self.free(piece).next().is_some();
+        assert_eq!(picker.is_all_asked(), !(0..PIECES).any(free));
     }
 
     /// What every pick must obey, whatever it chose.
@@ -189,7 +192,7 @@ enum Op {
     Priority(u32, u8),
     Pick { peer: usize, count: usize, how: PickOptions },
     PickFrom { peer: usize, count: usize, list: Vec<u32> },
-    Requested { peer: usize, piece: u32, block: u32 },
+    Requested { peer: usize, piece: u32, block: u32, standing: Standing, too: bool },
     Receive(usize),
     Stray { peer: usize, piece: u32, block: u32 },
     Restore { piece: u32, block: u32 },
@@ -212,14 +215,13 @@ fn standing() -> impl Strategy<Value = Standing> {
 }
 
 fn options() -> impl Strategy<Value = PickOptions> {
-    let ways = (any::<bool>(), any::<bool>(), standing());
+    let ways = (any::<bool>(), standing());
     (0..5_usize, 0..4_u32, prop::bool::weighted(0.1), ways).prop_map(
-        |(lanes, run, exclusive, (common_first, end_game, standing))| PickOptions {
+        |(lanes, run, exclusive, (common_first, standing))| PickOptions {
             lanes,
             run,
             exclusive,
             common_first,
-            end_game,
             standing,
         },
     )
@@ -238,8 +240,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(peer, count, how)| Op::Pick { peer, count, how }),
         1 => (0..6_usize, 0..6_usize, prop::collection::vec(piece.clone(), 0..4))
             .prop_map(|(peer, count, list)| Op::PickFrom { peer, count, list }),
-        1 => (0..6_usize, piece.clone(), block.clone())
-            .prop_map(|(peer, piece, block)| Op::Requested { peer, piece, block }),
+        4 => (0..6_usize, piece.clone(), block.clone(), standing(), any::<bool>())
+            .prop_map(|(peer, piece, block, standing, too)| {
+                Op::Requested { peer, piece, block, standing, too }
+            }),
         12 => (0..100_usize).prop_map(Op::Receive),
         1 => (0..6_usize, piece.clone(), block.clone())
             .prop_map(|(peer, piece, block)| Op::Stray { peer, piece, block }),
@@ -324,14 +328,7 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                 let (piece, block) = (pick.piece.0, pick.block);
                 assert!(words >> piece & 1 == 1, "the peer has it");
                 assert!(model.pieces[piece as usize].wanted());
-                if !free[piece as usize].contains(&block) {
-                    assert!(how.end_game);
-                    assert!(free.iter().all(Vec::is_empty), "the end game comes last");
-                    let asked = &model.block(*pick).asked;
-                    assert!(!asked.is_empty() && !asked.contains(&id));
-                    let rivals = model.block(*pick).rivals(how.standing);
-                    assert!(rivals < END_GAME_REQUESTS_MAX);
-                }
+                assert!(free[piece as usize].contains(&block), "nobody was asked for it");
                 assert!(!model.block(*pick).here);
                 model.block(*pick).ask(id, how.standing);
             }
@@ -351,17 +348,21 @@ fn step(picker: &mut Picker, model: &mut Model, op: Op) {
                 model.block(pick).ask(peer(slot), Standing::Proven);
             }
         }
-        Op::Requested { peer: slot, piece, block } => {
+        Op::Requested { peer: slot, piece, block, standing, too } => {
             let (id, exists) = real(piece, block);
             let may = exists
                 && model.pieces[piece as usize].wanted()
                 && model.pieces[piece as usize].state() != PieceState::Full
                 && !model.block(id).here
                 && !model.block(id).asked.contains(&peer(slot))
-                && model.block(id).rivals(Standing::Proven) < END_GAME_REQUESTS_MAX;
-            assert_eq!(picker.requested(id, peer(slot)), may);
+                && model.block(id).rivals(standing) < END_GAME_REQUESTS_MAX;
+            let asked = exists && !model.block(id).asked.is_empty();
+            assert_eq!(picker.may_ask_too(id, peer(slot), standing), may && asked);
+            let may = may && (asked || !too);
+            let ask = if too { Picker::asked_too } else { Picker::requested };
+            assert_eq!(ask(picker, id, peer(slot), standing), may);
             if may {
-                model.block(id).ask(peer(slot), Standing::Proven);
+                model.block(id).ask(peer(slot), standing);
             }
         }
         Op::Receive(at) => {

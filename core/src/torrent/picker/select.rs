@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use super::bits::Pieces;
-use super::open::Block;
 use super::{BlockId, Candidate, Order, Picker, PieceState, Priority};
 use crate::ids::{PieceIndex, StreamId};
 
@@ -30,9 +29,6 @@ pub const LANES_MAX: usize = 16;
 /// The most peers of a [`Standing`] or better that are asked for the same block.
 pub const END_GAME_REQUESTS_MAX: usize = 3;
 
-/// How many blocks to look at, in one pick, for one to ask another peer for.
-pub const END_GAME_SCAN_MAX: u32 = 4096;
-
 /// How a peer is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PickOptions {
@@ -48,8 +44,6 @@ pub struct PickOptions {
     pub exclusive: bool,
     /// Begin with the most common piece: for peers that should not sit on a rare one.
     pub common_first: bool,
-    /// Ask for blocks that others were asked for, once every wanted block was asked for.
-    pub end_game: bool,
     /// How far the peer is to be relied on. What it was when it was asked counts as long as the
     /// request.
     pub standing: Standing,
@@ -77,7 +71,6 @@ impl Default for PickOptions {
             run: 16,
             exclusive: false,
             common_first: false,
-            end_game: true,
             standing: Standing::Proven,
         }
     }
@@ -181,7 +174,7 @@ impl Picker {
         let lanes = if how.exclusive { how.lanes.clamp(1, LANES_MAX) } else { how.lanes };
         self.turn = self.turn.wrapping_add(1);
         let mut partials = core::mem::take(&mut self.scratch);
-        let any_free = self.gather(peer, pieces, how, &mut partials);
+        self.gather(peer, pieces, how, &mut partials);
         let mut rest = partials.as_slice();
         for priority in (1..=Priority::TOP.value()).rev() {
             let here = rest.partition_point(|p| p.below_top <= Priority::TOP.value() - priority);
@@ -229,15 +222,12 @@ impl Picker {
         }
         partials.clear();
         self.scratch = partials;
-        if how.end_game && !any_free && out.len() < goal {
-            self.end_game(peer, pieces, goal, how.standing, out);
-        }
         out.len() - before
     }
 
     /// As [`pick`](Self::pick), from the pieces of `list` only, in that order: pieces that the
     /// peer suggested or allows us while it chokes us (BEP 6), or that are needed by a deadline.
-    /// The peer has all of them. No end game.
+    /// The peer has all of them.
     pub fn pick_from(
         &mut self,
         peer: StreamId,
@@ -272,24 +262,18 @@ impl Picker {
         self.bands[usize::from(priority) - 1].order.is_empty()
     }
 
-    /// Sorts the open pieces with free blocks that the peer may help with. Returns whether there
-    /// is any free block that is wanted, of any peer's pieces.
+    /// Sorts the open pieces with free blocks that the peer may help with.
     fn gather(
         &mut self,
         peer: StreamId,
         pieces: Pieces<'_>,
         how: &PickOptions,
         partials: &mut Vec<Partial>,
-    ) -> bool {
-        let mut any = self.bands.iter().any(|band| !band.order.is_empty());
+    ) {
         self.places.steps += self.loose.len() as u64;
         for &piece in &self.loose {
             let priority = self.priority(PieceIndex(piece));
-            if priority == Priority::SKIP {
-                continue;
-            }
-            any = true;
-            if !pieces.contains(piece) {
+            if priority == Priority::SKIP || !pieces.contains(piece) {
                 continue;
             }
             let open = self.open_piece(piece);
@@ -313,7 +297,6 @@ impl Picker {
             partials.push(Partial { below_top, class, key, piece });
         }
         partials.sort_unstable();
-        any
     }
 
     /// A fast peer: opens pieces of its own until it has `lanes` of them, and goes on with the one
@@ -558,53 +541,5 @@ impl Picker {
         search.done = !more;
         search.found = best.iter().rev().map(|(_, piece)| *piece).collect();
         search.found.pop()
-    }
-
-    /// Asks `peer` for blocks that others were asked for, those with the fewest requests first. Only
-    /// requests of peers of the same standing or better count.
-    fn end_game(
-        &mut self,
-        peer: StreamId,
-        pieces: Pieces<'_>,
-        goal: usize,
-        standing: Standing,
-        out: &mut Vec<BlockId>,
-    ) {
-        if self.open.is_empty() {
-            return;
-        }
-        let mut looks_left = END_GAME_SCAN_MAX;
-        let start = self.turn as usize % self.open.len();
-        for requests in usize::from(standing == Standing::Doubtful)..END_GAME_REQUESTS_MAX {
-            for at in (start..self.open.len()).chain(0..start) {
-                let (piece, requested) = (self.open[at].piece, self.open[at].requested);
-                self.places.steps += 1;
-                if requested == 0
-                    || self.state(PieceIndex(piece)) != PieceState::Open
-                    || self.priority(PieceIndex(piece)) == Priority::SKIP
-                    || !pieces.contains(piece)
-                {
-                    continue;
-                }
-                let open = &mut self.open[at];
-                if requests == 0 && open.lesser.is_empty() {
-                    continue;
-                }
-                for block in 0..open.blocks.len() as u32 {
-                    if out.len() >= goal || looks_left == 0 {
-                        return;
-                    }
-                    looks_left -= 1;
-                    self.places.steps += 1;
-                    if !matches!(open.blocks[block as usize], Block::Requested(_)) {
-                        continue;
-                    }
-                    if open.rivals(block, peer, standing) == Some(requests) {
-                        open.request_too(block, peer, standing);
-                        out.push(BlockId { piece: PieceIndex(piece), block });
-                    }
-                }
-            }
-        }
     }
 }

@@ -60,7 +60,7 @@ fn id(piece: u32, block: u32) -> BlockId {
 
 fn fill(picker: &mut Picker, piece: u32, by: usize) {
     for block in 0..picker.layout().blocks(PieceIndex(piece)) {
-        picker.requested(id(piece, block), peer(by));
+        picker.requested(id(piece, block), peer(by), Standing::Proven);
         picker.received(id(piece, block), peer(by));
     }
 }
@@ -182,7 +182,7 @@ fn a_piece_of_priority_zero_is_never_picked() {
 fn a_higher_priority_beats_a_begun_piece_and_a_rarer_one() {
     let mut picker = torrent(3, 2);
     picker.have(PieceIndex(2));
-    picker.requested(id(0, 0), peer(1));
+    picker.requested(id(0, 0), peer(1), Standing::Proven);
     picker.set_priority(PieceIndex(2), Priority::TOP);
     assert_eq!(slow(&mut picker, 0, 9), [(2, 0), (2, 1), (0, 1), (1, 0), (1, 1)]);
 }
@@ -190,8 +190,8 @@ fn a_higher_priority_beats_a_begun_piece_and_a_rarer_one() {
 #[test]
 fn an_open_piece_that_is_no_longer_wanted_keeps_its_blocks() {
     let mut picker = torrent(2, 2);
-    picker.requested(id(0, 0), peer(1));
-    picker.requested(id(0, 1), peer(1));
+    picker.requested(id(0, 0), peer(1), Standing::Proven);
+    picker.requested(id(0, 1), peer(1), Standing::Proven);
     picker.received(id(0, 0), peer(1));
     picker.set_priority(PieceIndex(0), Priority::SKIP);
     picker.abort(id(0, 1), peer(1));
@@ -216,7 +216,7 @@ fn everything_may_be_unwanted_and_wanted_again() {
 #[test]
 fn a_begun_piece_comes_before_a_new_one_that_is_no_rarer() {
     let mut picker = torrent(2, 3);
-    picker.requested(id(0, 1), peer(1));
+    picker.requested(id(0, 1), peer(1), Standing::Proven);
     assert_eq!(slow(&mut picker, 0, 3), [(0, 0), (0, 2), (1, 0)]);
 }
 
@@ -264,7 +264,7 @@ fn a_fast_peer_keeps_its_lanes_even_a_run_at_a_time_and_in_order() {
 fn too_many_open_pieces_make_slow_peers_share() {
     let mut picker = torrent(100, 2);
     for piece in 0..OPEN_PIECES_BASE as u32 {
-        picker.requested(id(piece, 0), peer(50));
+        picker.requested(id(piece, 0), peer(50), Standing::Proven);
     }
     let picks = slow(&mut picker, 0, 100);
     assert_eq!(picks.len(), OPEN_PIECES_BASE);
@@ -282,7 +282,7 @@ fn more_peers_may_have_more_pieces_open() {
 #[test]
 fn a_suspect_fetches_whole_pieces_that_nobody_joins() {
     let mut picker = torrent(2, 2);
-    picker.requested(id(0, 0), peer(1));
+    picker.requested(id(0, 0), peer(1), Standing::Proven);
     let how = PickOptions { exclusive: true, ..PickOptions::default() };
     assert_eq!(pick(&mut picker, 0, 1, &how), [(1, 0)]);
     assert_eq!(slow(&mut picker, 2, 9), [(0, 1)]);
@@ -363,43 +363,66 @@ fn suggested_pieces_are_taken_in_the_order_of_the_list() {
 #[test]
 fn the_end_game_asks_another_peer_and_says_whom_to_cancel() {
     let mut picker = torrent(1, 2);
+    assert!(!picker.is_all_asked());
     assert_eq!(slow(&mut picker, 0, 9).len(), 2);
-    assert_eq!(slow(&mut picker, 1, 9), [(0, 0), (0, 1)]);
-    assert!(slow(&mut picker, 1, 9).is_empty(), "not the same peer twice");
+    assert!(slow(&mut picker, 1, 9).is_empty(), "nothing is asked twice unasked");
+    assert!(picker.is_all_asked());
+    for block in 0..2 {
+        assert!(picker.asked_too(id(0, block), peer(1), Standing::Proven));
+        assert!(!picker.asked_too(id(0, block), peer(1), Standing::Proven), "not twice the same");
+    }
+    assert_eq!(picker.asked(id(0, 1)).collect::<Vec<_>>(), [peer(0), peer(1)]);
     assert_eq!(picker.received(id(0, 0), peer(1)), accepted(false, &[0]));
+    assert_eq!(picker.asked(id(0, 0)).count(), 0);
     assert_eq!(picker.received(id(0, 0), peer(0)), Received::Duplicate);
     assert_eq!(picker.received(id(0, 1), peer(0)), accepted(true, &[1]));
     assert_eq!(picker.received(id(0, 1), peer(1)), Received::Duplicate);
 }
 
 #[test]
-fn a_block_is_asked_of_a_bounded_number_of_peers() {
-    let mut picker = torrent(1, 1);
-    let asked = (0..10).filter(|by| !slow(&mut picker, *by, 9).is_empty()).count();
-    assert_eq!(asked, END_GAME_REQUESTS_MAX);
+fn only_what_others_were_asked_for_is_asked_too() {
+    let mut picker = torrent(3, 2);
+    assert!(picker.requested(id(0, 0), peer(0), Standing::Proven));
+    let refused = [(0, 1), (1, 0), (0, 9), (9, 0)];
+    for (piece, block) in refused {
+        assert!(!picker.asked_too(id(piece, block), peer(1), Standing::Proven));
+        assert_eq!(picker.asked(id(piece, block)).count(), 0);
+    }
+    fill(&mut picker, 1, 0);
+    assert!(!picker.asked_too(id(1, 0), peer(1), Standing::Proven), "it is here");
+    picker.set_priority(PieceIndex(0), Priority::SKIP);
+    assert!(!picker.asked_too(id(0, 0), peer(1), Standing::Proven), "it is not wanted");
+    assert!(!picker.is_all_asked(), "piece 2 is free");
+    picker.set_priority(PieceIndex(2), Priority::SKIP);
+    assert!(picker.is_all_asked(), "nothing is wanted");
 }
 
-fn of(standing: Standing) -> PickOptions {
-    PickOptions { standing, ..PickOptions::default() }
+/// How many peers of that standing, of ten from `from` on, are asked for the only block.
+fn asked_of(picker: &mut Picker, from: usize, standing: Standing) -> usize {
+    let peers = (from..from + 10).map(peer);
+    peers.filter(|by| picker.requested(id(0, 0), *by, standing)).count()
+}
+
+#[test]
+fn a_block_is_asked_of_a_bounded_number_of_peers() {
+    let mut picker = torrent(1, 1);
+    assert_eq!(asked_of(&mut picker, 0, Standing::Proven), END_GAME_REQUESTS_MAX);
 }
 
 #[test]
 fn nobody_takes_a_place_in_the_end_game_from_a_better_peer() {
     use Standing::{Doubtful, New, Proven};
     let mut picker = torrent(1, 1);
-    let asked = |picker: &mut Picker, from: usize, standing: Standing| {
-        (from..from + 10).filter(|by| !pick(picker, *by, 9, &of(standing)).is_empty()).count()
-    };
     for (at, standing) in [Doubtful, New, Proven].into_iter().enumerate() {
-        assert_eq!(asked(&mut picker, 10 * at, standing), END_GAME_REQUESTS_MAX);
+        assert_eq!(asked_of(&mut picker, 10 * at, standing), END_GAME_REQUESTS_MAX);
     }
     for standing in [Doubtful, New, Proven] {
-        assert_eq!(asked(&mut picker, 30, standing), 0);
+        assert_eq!(asked_of(&mut picker, 30, standing), 0);
     }
     // A place is free only for those who may take it.
     assert!(picker.abort(id(0, 0), peer(0)) && picker.abort(id(0, 0), peer(20)));
-    assert_eq!(asked(&mut picker, 40, Doubtful) + asked(&mut picker, 40, New), 0);
-    assert_eq!(asked(&mut picker, 40, Proven), 1);
+    assert_eq!(asked_of(&mut picker, 40, Doubtful) + asked_of(&mut picker, 40, New), 0);
+    assert_eq!(asked_of(&mut picker, 40, Proven), 1);
     let Received::Accepted { cancel: mut told, .. } = picker.received(id(0, 0), peer(99)) else {
         panic!("it was asked for");
     };
@@ -408,36 +431,10 @@ fn nobody_takes_a_place_in_the_end_game_from_a_better_peer() {
 }
 
 #[test]
-fn a_block_that_nobody_so_good_was_asked_for_comes_first_in_the_end_game() {
-    let mut picker = torrent(1, 2);
-    assert_eq!(slow(&mut picker, 0, 1), [(0, 0)]);
-    assert_eq!(pick(&mut picker, 1, 1, &of(Standing::New)), [(0, 1)]);
-    assert_eq!(slow(&mut picker, 2, 1), [(0, 1)]);
-}
-
-#[test]
-fn the_end_game_waits_for_blocks_that_only_others_can_give() {
-    let mut picker = torrent(2, 1);
-    let first = one(6, 0);
-    let mut out = Vec::new();
-    picker.pick(peer(0), Pieces::Words(&first), 9, &PickOptions::default(), &mut out);
-    picker.pick(peer(1), Pieces::Words(&first), 9, &PickOptions::default(), &mut out);
-    assert_eq!(out, [id(0, 0)]);
-}
-
-#[test]
-fn without_the_end_game_nothing_is_asked_twice() {
-    let mut picker = torrent(1, 2);
-    let how = PickOptions { end_game: false, ..PickOptions::default() };
-    assert_eq!(pick(&mut picker, 0, 9, &how).len(), 2);
-    assert!(pick(&mut picker, 1, 9, &how).is_empty());
-}
-
-#[test]
 fn an_aborted_duplicate_leaves_the_other_request_standing() {
     let mut picker = torrent(1, 1);
     slow(&mut picker, 0, 1);
-    slow(&mut picker, 1, 1);
+    assert!(picker.asked_too(id(0, 0), peer(1), Standing::Proven));
     assert!(picker.abort(id(0, 0), peer(0)));
     assert_eq!(picker.requesters(PieceIndex(0)).collect::<Vec<_>>(), [(id(0, 0), peer(1))]);
     assert_eq!(picker.received(id(0, 0), peer(1)), accepted(true, &[]));
