@@ -1,12 +1,23 @@
-//! What happens when: a heap keyed by time, and by order of scheduling within one nanosecond.
+//! What happens when: by time, and by order of scheduling within one nanosecond.
+//!
+//! ```text
+//!   pop <-- present: a heap <-- 512 slices of a millisecond, in no order <-- later: a heap
+//! ```
+//!
+//! Where packets cross a network there are tens of thousands of entries, and most of them happen within
+//! a fraction of a second. One heap of them all would be fetched from afar, level by level, so that
+//! only what is about to happen is in order. Elsewhere there is one heap and nothing else.
 //!
 //! Entries are small and are never taken back. Whoever schedules remembers the time it counts on,
 //! and ignores entries of other times (they were moved) when they come up.
+
+mod heap;
 
 use std::num::NonZeroU32;
 
 use teem_core::ids::Key;
 
+use self::heap::Heap;
 use crate::time::Nanos;
 
 /// One connection, and which of its uses.
@@ -123,71 +134,122 @@ impl Entry {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    /// A heap in which each entry has [`CHILDREN`] below it, and none of them comes before it.
-    heap: Vec<Entry>,
+    /// What happens in the present slice, or before it.
+    present: Heap,
+    /// Which slice that is.
+    slice: u64,
+    /// What happens after it; none: everything is in the heap.
+    wheel: Option<Box<Wheel>>,
     scheduled: u64,
 }
 
-/// Four lie in two lines of the cache, and the heap is half as deep as with two.
-const CHILDREN: usize = 4;
+/// Slices of time, and what happens in each.
+#[derive(Debug)]
+struct Wheel {
+    /// Those after the present one, by their number modulo [`SLICES`]: in no order.
+    slices: [Vec<Entry>; SLICES],
+    /// Entries in them.
+    filled: usize,
+    /// What happens after these.
+    later: Heap,
+}
+
+/// The length of a slice of time, as a power of two: a millisecond.
+const SLICE_BITS: u32 = 20;
+
+/// Slices of a [`Wheel`]: half a second, which is longer than most packets are on their way.
+const SLICES: usize = 512;
+
+/// Entries that an empty slice keeps its memory for: more of them come seldom.
+const SPARE_MAX: usize = 256;
+
+/// In which slice a time is.
+const fn slice_of(at: Nanos) -> u64 {
+    at.0 >> SLICE_BITS
+}
 
 impl Agenda {
+    /// Where thousands of things happen in each hundredth of a second, as with packets.
+    pub(super) fn busy() -> Self {
+        let slices = [const { Vec::new() }; SLICES];
+        let wheel = Wheel { slices, filled: 0, later: Heap::default() };
+        Self { wheel: Some(Box::new(wheel)), ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, at: Nanos, what: What) {
         self.scheduled += 1;
         let entry = Entry::new(at, self.scheduled, what);
-        let mut place = self.heap.len();
-        self.heap.push(entry);
-        while place > 0 {
-            let parent = (place - 1) / CHILDREN;
-            let above = self.heap[parent];
-            if above.is_before(&entry) {
-                break;
+        match &mut self.wheel {
+            Some(wheel) if slice_of(at) > self.slice => {
+                wheel.push(self.slice, entry);
+                if self.present.is_empty() {
+                    self.turn();
+                }
             }
-            self.heap[place] = above;
-            place = parent;
+            _ => self.present.push(entry),
         }
-        self.heap[place] = entry;
     }
 
     /// When something happens next.
     pub(super) fn next(&self) -> Option<Nanos> {
-        self.heap.first().map(|entry| entry.at)
+        self.present.first().map(|entry| entry.at)
     }
 
     /// The next thing that is due, and when it was.
     pub(super) fn pop(&mut self, now: Nanos) -> Option<(Nanos, What)> {
-        let first = *self.heap.first().filter(|first| first.at <= now)?;
-        let last = self.heap.pop()?;
-        if !self.heap.is_empty() {
-            self.sift_down(last);
+        let first = self.present.pop(now)?;
+        if self.present.is_empty() {
+            self.turn();
         }
         Some((first.at, first.what()))
     }
 
-    /// Puts an entry in place of the first.
-    fn sift_down(&mut self, entry: Entry) {
-        let mut place = 0;
-        loop {
-            let first = CHILDREN * place + 1;
-            let Some(children) = self.heap.get(first..) else { break };
-            // In pairs, which need not wait for each other.
-            let least = if let [a, b, c, d, ..] = children {
-                let (ab, cd) = (usize::from(b.is_before(a)), 2 + usize::from(d.is_before(c)));
-                if children[cd].is_before(&children[ab]) { cd } else { ab }
-            } else {
-                let earlier =
-                    |a: usize, b: usize| if children[b].is_before(&children[a]) { b } else { a };
-                let Some(least) = (0..children.len()).reduce(earlier) else { break };
-                least
-            };
-            let child = children[least];
-            if !child.is_before(&entry) {
-                break;
-            }
-            self.heap[place] = child;
-            place = first + least;
+    /// Makes the next slice in which something happens the present one.
+    fn turn(&mut self) {
+        let Some(wheel) = &mut self.wheel else { return };
+        if wheel.filled == 0 {
+            let Some(first) = wheel.later.first() else { return };
+            // Nothing is in between.
+            self.slice = slice_of(first.at) - 1;
         }
-        self.heap[place] = entry;
+        while self.present.is_empty() {
+            self.slice += 1;
+            wheel.take(self.slice, &mut self.present);
+        }
+    }
+}
+
+impl Wheel {
+    /// Something happens after the present slice.
+    fn push(&mut self, present: u64, entry: Entry) {
+        let slice = slice_of(entry.at);
+        if slice - present < SLICES as u64 {
+            self.slices[slice as usize % SLICES].push(entry);
+            self.filled += 1;
+        } else {
+            self.later.push(entry);
+        }
+    }
+
+    /// A slice becomes the present one, which is empty: what happens in it is taken out, and what
+    /// is within reach now is brought in.
+    fn take(&mut self, slice: u64, present: &mut Heap) {
+        let entries = &mut self.slices[slice as usize % SLICES];
+        self.filled -= entries.len();
+        present.swap(entries);
+        if entries.capacity() > SPARE_MAX {
+            *entries = Vec::new();
+        }
+        while let Some(first) = self.later.first()
+            && slice_of(first.at) < slice + SLICES as u64
+            && let Some(first) = self.later.pop(first.at)
+        {
+            if slice_of(first.at) > slice {
+                self.push(slice, first);
+            } else {
+                present.push(first);
+            }
+        }
     }
 }
 
@@ -201,15 +263,18 @@ mod tests {
 
     #[test]
     fn things_happen_by_time_and_then_in_the_order_they_were_scheduled() {
-        let mut agenda = Agenda::default();
-        for (at, host) in [(5, 0), (3, 1), (5, 2), (3, 3), (4, 4)] {
-            agenda.push(Nanos(at), What::Timer(host));
+        for (mut agenda, unit) in
+            [(Agenda::default(), 1), (Agenda::busy(), 1), (Agenda::busy(), SLICE)]
+        {
+            for (at, host) in [(5, 0), (3, 1), (5, 2), (3, 3), (4, 4)] {
+                agenda.push(Nanos(unit * at), What::Timer(host));
+            }
+            let mut hosts = Vec::new();
+            while let Some((_, What::Timer(host))) = agenda.pop(Nanos(unit * 5)) {
+                hosts.push(host);
+            }
+            assert_eq!(hosts, [1, 3, 4, 0, 2]);
         }
-        let mut hosts = Vec::new();
-        while let Some((_, What::Timer(host))) = agenda.pop(Nanos(5)) {
-            hosts.push(host);
-        }
-        assert_eq!(hosts, [1, 3, 4, 0, 2]);
     }
 
     #[test]
@@ -248,19 +313,43 @@ mod tests {
         assert_eq!(size_of::<Entry>(), 24);
     }
 
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        let mut agenda = Agenda::busy();
+        for slice in 1..2 * SLICES as u64 {
+            for number in 0..=2 * SPARE_MAX as u32 {
+                agenda.push(Nanos(slice * SLICE), What::Timer(number));
+            }
+            while agenda.pop(Nanos(slice * SLICE)).is_some() {}
+        }
+        let kept = agenda.wheel.expect("it is busy").slices.map(|slice| slice.capacity());
+        assert!(kept.iter().all(|kept| *kept <= SPARE_MAX), "{kept:?}");
+    }
+
+    /// A slice of time, in nanoseconds.
+    const SLICE: u64 = 1 << SLICE_BITS;
+
     proptest! {
         #[test]
-        fn it_is_a_stable_queue_by_time(steps in prop::collection::vec(0..40_u64, 0..300)) {
-            let (mut agenda, mut model) = (Agenda::default(), BTreeSet::new());
+        fn it_is_a_stable_queue_by_time(
+            is_busy: bool,
+            // From a few in a slice to many slices without any.
+            unit in prop::sample::select(vec![1, SLICE / 8, 3 * SLICE, SLICES as u64 * SLICE / 4]),
+            steps in prop::collection::vec(0..40_u64, 0..300),
+        ) {
+            let mut agenda = if is_busy { Agenda::busy() } else { Agenda::default() };
+            let (mut model, mut now) = (BTreeSet::new(), 0);
             for (number, step) in (0_u32..).zip(steps) {
-                // A quarter of the steps take something out.
+                // A quarter of the steps take something out, and time moves there.
                 if step < 10 {
                     let first: Option<(u64, u32)> = model.pop_first();
                     let expected = first.map(|(at, host)| (Nanos(at), What::Timer(host)));
                     prop_assert_eq!(agenda.pop(Nanos::NEVER), expected);
+                    now = first.map_or(now, |first| first.0);
                 } else {
-                    agenda.push(Nanos(step), What::Timer(number));
-                    model.insert((step, number));
+                    let at = now + unit * (step - 10);
+                    agenda.push(Nanos(at), What::Timer(number));
+                    model.insert((at, number));
                 }
                 let next = model.first().map(|(at, _)| Nanos(*at));
                 prop_assert_eq!(agenda.next(), next);

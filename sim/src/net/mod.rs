@@ -274,7 +274,10 @@ impl<M: Machine> Net<M> {
             send_buffer: SEND_BUFFER,
             hosts: Vec::new(),
             by_ip: BTreeMap::new(),
-            agenda: Agenda::default(),
+            agenda: match config.fidelity {
+                Fidelity::Packet => Agenda::busy(),
+                Fidelity::Message | Fidelity::Flow => Agenda::default(),
+            },
             seed: config.seed,
             names: Names::default(),
             topology: Topology::new(config.seed, config.between),
