@@ -106,6 +106,36 @@ pub struct NatPlan {
     pub forward: bool,
 }
 
+impl Plan {
+    /// Numbers the groups that are cut off from one another in the order in which cuts name them, as
+    /// a scenario file that says so is read. Groups that no cut names are gone.
+    pub fn groups_in_order(&mut self) {
+        let mut bits: Vec<u64> = Vec::new();
+        for (_, fault) in &mut self.faults {
+            let Fault::Cut(from, to) = fault else { continue };
+            for side in [from, to] {
+                let at = bits.iter().position(|bit| bit == side).unwrap_or(bits.len());
+                if at == bits.len() {
+                    bits.push(*side);
+                }
+                *side = 1 << at;
+            }
+        }
+        let renamed = |groups: u64| {
+            let on = |(at, bit): (usize, &u64)| u64::from(groups & bit != 0) << at;
+            bits.iter().enumerate().map(on).sum()
+        };
+        for host in &mut self.hosts {
+            host.access.groups = renamed(host.access.groups);
+        }
+        for (_, fault) in &mut self.faults {
+            if let Fault::Access(_, access) = fault {
+                access.groups = renamed(access.groups);
+            }
+        }
+    }
+}
+
 impl HostPlan {
     /// An empty place.
     pub fn nobody() -> Self {
@@ -224,6 +254,38 @@ pub enum Fault {
     Recheck(usize),
     /// A host's clocks are this wrong from now on.
     Clock(usize, Skew),
+}
+
+impl Fault {
+    /// The host that it befalls, if it is one.
+    pub const fn host(mut self) -> Option<usize> {
+        match self.host_mut() {
+            Some(host) => Some(*host),
+            None => None,
+        }
+    }
+
+    /// The same, to have it befall another one.
+    pub const fn host_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Crash(host, _)
+            | Self::Restart(host)
+            | Self::Pause(host)
+            | Self::Resume(host)
+            | Self::Move(host)
+            | Self::Access(host, _)
+            | Self::DiskErrors(host, ..)
+            | Self::DiskErrorAt(host, ..)
+            | Self::DiskRoom(host, _)
+            | Self::DiskSlow(host, ..)
+            | Self::DiskHeals(host)
+            | Self::RestartTorrent(host)
+            | Self::DiskMisdirects(host, _)
+            | Self::Recheck(host)
+            | Self::Clock(host, _) => Some(host),
+            Self::Cut(..) | Self::Heal => None,
+        }
+    }
 }
 
 /// A kind of trouble.
