@@ -4,12 +4,14 @@
 //! drawn at random was drawn here, each number from a stream of its own, so that a plan can be
 //! changed by hand (a host less, a fault less) and the rest stays as it was.
 
+use std::collections::BTreeSet;
+
 use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 
 use crate::actors::{Kind, Lie};
-use crate::nat::NatConfig;
+use crate::nat::{self, NatConfig};
 use crate::net::{Access, Curve, Fidelity, Skew};
 use crate::packet::line::Line;
 use crate::packet::tcp::Algorithm;
@@ -45,7 +47,7 @@ pub struct Plan {
     pub format: Format,
     /// Who takes part, in the order of their host ids.
     pub hosts: Vec<HostPlan>,
-    /// What some of them are behind.
+    /// What some of them are behind, in the order of the numbers that the NATs draw by.
     pub nats: Vec<NatPlan>,
     /// How many of those that are there a peer is told of when it arrives.
     pub degree: usize,
@@ -132,6 +134,27 @@ impl Plan {
             if let Fault::Access(_, access) = fault {
                 access.groups = renamed(access.groups);
             }
+        }
+    }
+}
+
+impl Plan {
+    /// NATs that other NATs are behind.
+    pub(crate) fn carriers(&self) -> BTreeSet<usize> {
+        self.nats.iter().filter_map(|nat| nat.behind).collect()
+    }
+}
+
+impl NatPlan {
+    /// An empty place: a NAT with nothing behind it, so that those after it keep theirs. Each NAT
+    /// draws from a stream of its own number.
+    pub const fn nobody() -> Self {
+        Self {
+            config: NatConfig::of(nat::Kind::FullCone),
+            hosts: Vec::new(),
+            behind: None,
+            addresses: 1,
+            forward: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::run::{Fault, HostPlan, Plan, Role};
 
 use super::Shrinker;
+use super::nats::without_nobody;
 use crate::net::LineId;
 use crate::packet::line::Line;
 
@@ -43,12 +44,13 @@ fn without_hosts(plan: &Plan, places: &[usize]) -> Plan {
 }
 
 /// Cuts that cut nobody off go, with the groups that nothing names and what mends nothing; so do
-/// empty places at the end, and distances and measurements that nobody has.
+/// empty places at the end, NATs that nobody is behind, and distances and measurements that nobody has.
 pub(super) fn tidy(plan: &mut Plan) {
     while plan.hosts.last().is_some_and(|host| host.role == Role::Nobody) {
         plan.hosts.pop();
     }
     lines_in_order(plan);
+    without_nobody(plan);
     let there = plan.hosts.iter().fold(0, |there, host| there | host.access.groups);
     let on = |groups: u64| there & groups != 0;
     plan.faults.retain(|(_, fault)| match fault {
@@ -106,6 +108,9 @@ fn in_first_places(plan: &Plan) -> Plan {
         if let Some(host) = fault.host_mut() {
             *host = places[*host];
         }
+    }
+    for host in plan.nats.iter_mut().flat_map(|nat| &mut nat.hosts) {
+        *host = places[*host];
     }
     tidy(&mut plan);
     plan
