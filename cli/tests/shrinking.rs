@@ -96,3 +96,29 @@ fn what_is_smallest_so_far_is_the_result_when_runs_are_spent() {
     let (file, test) = said.split_once("#[test]").expect("both");
     assert!(file.starts_with("# fails: ") && test.contains("assert_eq!"), "{said}");
 }
+
+#[test]
+fn a_run_that_fails_behind_nats_is_shrunk_to_a_file_with_those_that_it_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (scenario, small) = (path("nats.toml"), path("small.toml"));
+    // Nobody can be called, but for the leecher that is seen at an address of its own; it leaves.
+    let text = "content = \"256 KiB\"\npiece = \"64 KiB\"\n\
+        [[peers]]\nrole = \"seeder\"\nup = \"500 kB/s\"\nnat = \"symmetric\"\n\
+        [[peers]]\nrole = \"leecher\"\ncount = 4\nup = \"500 kB/s\"\n\
+        nat = { kind = \"port-restricted\", per = 2, carrier_grade = true, udp_timeout = \"30..60 s\" }\n\
+        [[peers]]\nrole = \"leecher\"\nup = \"500 kB/s\"\nleave = { at = \"0.1 s\" }\n\
+        [gate]\nslack = \"30 s\"\n";
+    fs::write(&scenario, text).expect("written");
+    let shrunk = teem(&["sim", "shrink", &scenario, "--seed", "5", "--out", &small]);
+    assert_eq!(code(&shrunk), 0, "{}", stderr(&shrunk));
+    assert!(stderr(&shrunk).contains("fewer NATs"), "{}", stderr(&shrunk));
+    let file = fs::read_to_string(&small).expect("written");
+    let peers: Vec<_> = file.lines().filter(|line| line.contains("role = ")).collect();
+    assert_eq!(peers.len(), 2, "{file}");
+    assert!(peers.iter().all(|line| line.contains("nat = \"full-cone\"")), "{file}");
+    let again = teem(&["sim", "run", &small]);
+    assert_eq!(code(&again), 1);
+    let failure = file.lines().next().and_then(|line| line.strip_prefix("# fails: "));
+    assert!(stderr(&again).contains(failure.expect("a comment")), "{}", stderr(&again));
+}

@@ -15,32 +15,8 @@ fn again(plan: &Plan) -> Plan {
     scenario.plan()
 }
 
-/// Groups that are cut off from one another, by other numbers, in the order in which cuts name them.
 fn with_groups_in_order(mut plan: Plan) -> Plan {
-    let mut bits = Vec::new();
-    for (_, fault) in &mut plan.faults {
-        if let Fault::Cut(from, to) = fault {
-            for side in [from, to] {
-                let at = bits.iter().position(|bit| bit == side).unwrap_or(bits.len());
-                if at == bits.len() {
-                    bits.push(*side);
-                }
-                *side = 1 << at;
-            }
-        }
-    }
-    let renamed = |groups: u64| {
-        let on = |(at, bit): (usize, &u64)| u64::from(groups & bit != 0) << at;
-        bits.iter().enumerate().map(on).sum()
-    };
-    for host in &mut plan.hosts {
-        host.access.groups = renamed(host.access.groups);
-    }
-    for (_, fault) in &mut plan.faults {
-        if let Fault::Access(_, access) = fault {
-            access.groups = renamed(access.groups);
-        }
-    }
+    plan.groups_in_order();
     plan
 }
 

@@ -232,6 +232,13 @@ impl NatConfig {
         }
     }
 
+    /// What people call it: the kind that has its mapping, filtering and inside addresses.
+    pub fn kind(&self) -> Option<Kind> {
+        let of =
+            |config: &Self| (config.mapping, config.filtering, config.gateway, config.inside_bits);
+        Kind::ALL.into_iter().find(|kind| of(&Self::of(*kind)) == of(self))
+    }
+
     /// Whether it makes sense.
     pub fn check(&self) -> Result<(), WrongConfig> {
         if self.ports_from == 0 || self.ports_from > self.ports_to {

@@ -13,6 +13,16 @@ pub const PORT_MAPPING_PORT: u16 = 5351;
 /// Where UPnP devices are asked for.
 pub const SSDP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 255, 255, 250)), 1_900);
 
+/// Version and opcode, with which requests of NAT-PMP and PCP begin. None: it is too short, or an
+/// answer, which has the highest bit of the opcode (RFC 6886, section 3.3; RFC 6887, section 7.2).
+pub(super) fn version_and_opcode(request: &[u8]) -> Option<(u8, u8)> {
+    let [version, opcode, ..] = *request else { return None };
+    (opcode < ANSWER).then_some((version, opcode))
+}
+
+/// What marks the opcode of an answer.
+pub(super) const ANSWER: u8 = 1 << 7;
+
 impl Nat {
     /// The gateway's inside address.
     pub const fn gateway(&self) -> IpAddr {

@@ -68,6 +68,13 @@ pub struct Leased {
     pub lifetime: Option<Duration>,
 }
 
+impl Leased {
+    /// For how many seconds, as protocols say it: "for good" is as many as can be said.
+    pub(super) fn seconds(&self) -> u32 {
+        self.lifetime.map_or(u32::MAX, |lifetime| lifetime.as_secs() as u32)
+    }
+}
+
 /// Why it got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::gateway::{ANSWER, version_and_opcode};
 use super::leases::{MapError, Owner, Request};
 use super::{Nat, Protocol};
 use crate::time::Nanos;
@@ -34,11 +35,7 @@ impl From<MapError> for Code {
 
 /// The answer to a request of an inside host; none: what is no request is not answered.
 pub fn answer(nat: &mut Nat, now: Nanos, from: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
-    let [version, opcode, ..] = *request else { return None };
-    // Answers have the highest bit.
-    if opcode >= 128 {
-        return None;
-    }
+    let (version, opcode) = version_and_opcode(request)?;
     if version != VERSION {
         return Some(head(nat, now, opcode, Code::UnsupportedVersion));
     }
@@ -71,10 +68,7 @@ pub fn answer(nat: &mut Nat, now: Nanos, from: SocketAddr, request: &[u8]) -> Op
             let lifetime = Some(lifetime);
             let wish = Request { protocol, inside, port, exact: false, lifetime, owner };
             let leased = nat.map(now, &wish);
-            leased.map(|leased| {
-                let seconds = leased.lifetime.map_or(u32::MAX, |it| it.as_secs() as u32);
-                (leased.outside.port(), seconds)
-            })
+            leased.map(|leased| (leased.outside.port(), leased.seconds()))
         }
     };
     let (code, outside, seconds) = match result {
@@ -90,7 +84,7 @@ pub fn answer(nat: &mut Nat, now: Nanos, from: SocketAddr, request: &[u8]) -> Op
 
 /// What every answer begins with: eight bytes.
 fn head(nat: &Nat, now: Nanos, opcode: u8, code: Code) -> Vec<u8> {
-    let mut answer = vec![VERSION, opcode | 128];
+    let mut answer = vec![VERSION, opcode | ANSWER];
     answer.extend_from_slice(&(code as u16).to_be_bytes());
     answer.extend_from_slice(&(nat.epoch(now).as_secs() as u32).to_be_bytes());
     answer
@@ -99,24 +93,9 @@ fn head(nat: &Nat, now: Nanos, opcode: u8, code: Code) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nat::{Kind, NatConfig, Servers};
+    use crate::nat::tests::{host, serving as nat};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
-    use teem_core::rng::Seed;
     use teem_core::time::Duration;
-
-    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-
-    fn nat() -> Nat {
-        let lease_max = Duration::from_hours(1);
-        let servers = Servers { lease_max, ..Servers::ALL };
-        let config = NatConfig { servers, ports_per_host_max: 4, ..NatConfig::of(Kind::FullCone) };
-        Nat::new(config, &[OUTSIDE], Seed::from_number(1), Nanos::ZERO)
-    }
-
-    fn host(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 168, 0, last], 50_000))
-    }
 
     fn request(opcode: u8, port: u16, suggested: u16, seconds: u32) -> Vec<u8> {
         let mut request = vec![0, opcode, 0, 0];

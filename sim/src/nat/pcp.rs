@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use teem_core::time::Duration;
 
+use super::gateway::{ANSWER, version_and_opcode};
 use super::leases::{Leased, MapError, Owner, Request};
 use super::{Nat, Protocol};
 use crate::time::Nanos;
@@ -83,11 +84,7 @@ struct Map {
 
 /// The answer to a request of an inside host; none: what is no request is not answered.
 pub fn answer(nat: &mut Nat, now: Nanos, from: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
-    let [version, opcode, ..] = *request else { return None };
-    // Answers have the highest bit.
-    if opcode >= 128 {
-        return None;
-    }
+    let (version, opcode) = version_and_opcode(request)?;
     let refuse = |nat: &Nat, code: Code| {
         // An error has the request in it (RFC 6887, section 8.2).
         let mut answer = head(nat, now, opcode, code, code.lifetime());
@@ -119,8 +116,7 @@ pub fn answer(nat: &mut Nat, now: Nanos, from: SocketAddr, request: &[u8]) -> Op
     };
     match serve(nat, now, from.ip(), seconds, &map) {
         Ok(leased) => {
-            let seconds = leased.lifetime.map_or(u32::MAX, |it| it.as_secs() as u32);
-            let mut answer = head(nat, now, opcode, Code::Success, seconds);
+            let mut answer = head(nat, now, opcode, Code::Success, leased.seconds());
             answer.extend_from_slice(&map.nonce);
             answer.extend_from_slice(&[map.protocol, 0, 0, 0]);
             answer.extend_from_slice(&map.port.to_be_bytes());
@@ -205,7 +201,7 @@ fn parse(bytes: &[u8]) -> Result<Map, Code> {
 
 /// What every answer begins with (RFC 6887, section 7.2): 24 bytes.
 fn head(nat: &Nat, now: Nanos, opcode: u8, code: Code, lifetime: u32) -> Vec<u8> {
-    let mut answer = vec![VERSION, opcode | 128, 0, code as u8];
+    let mut answer = vec![VERSION, opcode | ANSWER, 0, code as u8];
     answer.extend_from_slice(&lifetime.to_be_bytes());
     answer.extend_from_slice(&(nat.epoch(now).as_secs() as u32).to_be_bytes());
     answer.resize(HEADER_LEN, 0);
@@ -222,23 +218,9 @@ fn mapped(ip: IpAddr) -> Ipv6Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nat::{Kind, NatConfig, Servers};
+    use crate::nat::tests::{host, serving as nat};
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
-    use teem_core::rng::Seed;
-
-    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-
-    fn nat() -> Nat {
-        let lease_max = Duration::from_hours(1);
-        let servers = Servers { lease_max, ..Servers::ALL };
-        let config = NatConfig { servers, ports_per_host_max: 4, ..NatConfig::of(Kind::FullCone) };
-        Nat::new(config, &[OUTSIDE], Seed::from_number(1), Nanos::ZERO)
-    }
-
-    fn host(last: u8) -> SocketAddr {
-        SocketAddr::from(([192, 168, 0, last], 50_000))
-    }
 
     /// A MAP request of TCP.
     fn request(last: u8, nonce: u8, port: u16, suggested: u16, seconds: u32) -> Vec<u8> {

@@ -14,6 +14,17 @@ fn nat(config: NatConfig) -> Nat {
     Nat::new(config, &[OUTSIDE], Seed::from_number(1), Nanos::ZERO)
 }
 
+/// One whose gateway speaks everything, with leases of an hour at most and four mappings a host.
+pub(super) fn serving() -> Nat {
+    let servers = Servers { lease_max: Duration::from_hours(1), ..Servers::ALL };
+    nat(NatConfig { servers, ports_per_host_max: 4, ..NatConfig::of(Kind::FullCone) })
+}
+
+/// An inside host, where it asks from.
+pub(super) fn host(last: u8) -> SocketAddr {
+    SocketAddr::from(([192, 168, 0, last], 50_000))
+}
+
 fn after(seconds: u64) -> Nanos {
     Nanos::ZERO + Duration::from_secs(seconds)
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::mapping::{Connection, Mapping, MappingId};
-use super::{Dependence, Nat, Passing, Protocol};
+use super::{Dependence, Nat, NatCounters, Passing, Protocol};
 use crate::time::Nanos;
 
 /// Why something does not pass.
@@ -44,11 +44,7 @@ impl Nat {
         remote: SocketAddr,
     ) -> Result<SocketAddr, Refused> {
         let result = self.go_out(now, passing, inside, remote);
-        match result {
-            Ok(_) => self.counters.passed_out += 1,
-            Err(_) => self.counters.refused += 1,
-        }
-        result
+        self.counted(result, |counters| &mut counters.passed_out)
     }
 
     /// Something from a remote address comes to an outside one: says to which inside address it
@@ -61,11 +57,7 @@ impl Nat {
         outside: SocketAddr,
     ) -> Result<SocketAddr, Refused> {
         let result = self.come_in(now, passing, remote, outside);
-        match result {
-            Ok(_) => self.counters.passed_in += 1,
-            Err(_) => self.counters.refused += 1,
-        }
-        result
+        self.counted(result, |counters| &mut counters.passed_in)
     }
 
     /// Something passes, either way, that belongs to the TCP connection between an outside address
@@ -79,6 +71,17 @@ impl Nat {
     ) -> Result<(), Refused> {
         let result = self.go_along(now, passing, outside, remote);
         self.counters.refused += u64::from(result.is_err());
+        result
+    }
+
+    /// Counts what was refused, and what passed as the kind that it is.
+    fn counted<T>(
+        &mut self,
+        result: Result<T, Refused>,
+        passed: impl FnOnce(&mut NatCounters) -> &mut u64,
+    ) -> Result<T, Refused> {
+        let counters = &mut self.counters;
+        *if result.is_ok() { passed(counters) } else { &mut counters.refused } += 1;
         result
     }
 

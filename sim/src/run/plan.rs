@@ -4,12 +4,14 @@
 //! drawn at random was drawn here, each number from a stream of its own, so that a plan can be
 //! changed by hand (a host less, a fault less) and the rest stays as it was.
 
+use std::collections::BTreeSet;
+
 use teem_core::metainfo::create::Format;
 use teem_core::session::Config;
 use teem_core::time::Duration;
 
 use crate::actors::{Kind, Lie};
-use crate::nat::NatConfig;
+use crate::nat::{self, NatConfig};
 use crate::net::{Access, Curve, Fidelity, Skew};
 use crate::packet::line::Line;
 use crate::packet::tcp::Algorithm;
@@ -45,7 +47,7 @@ pub struct Plan {
     pub format: Format,
     /// Who takes part, in the order of their host ids.
     pub hosts: Vec<HostPlan>,
-    /// What some of them are behind.
+    /// What some of them are behind, in the order of the numbers that the NATs draw by.
     pub nats: Vec<NatPlan>,
     /// How many of those that are there a peer is told of when it arrives.
     pub degree: usize,
@@ -104,6 +106,57 @@ pub struct NatPlan {
     pub addresses: usize,
     /// Whether it forwards the clients' port to the first of the hosts.
     pub forward: bool,
+}
+
+impl Plan {
+    /// Numbers the groups that are cut off from one another in the order in which cuts name them, as
+    /// a scenario file that says so is read. Groups that no cut names are gone.
+    pub fn groups_in_order(&mut self) {
+        let mut bits: Vec<u64> = Vec::new();
+        for (_, fault) in &mut self.faults {
+            let Fault::Cut(from, to) = fault else { continue };
+            for side in [from, to] {
+                let at = bits.iter().position(|bit| bit == side).unwrap_or(bits.len());
+                if at == bits.len() {
+                    bits.push(*side);
+                }
+                *side = 1 << at;
+            }
+        }
+        let renamed = |groups: u64| {
+            let on = |(at, bit): (usize, &u64)| u64::from(groups & bit != 0) << at;
+            bits.iter().enumerate().map(on).sum()
+        };
+        for host in &mut self.hosts {
+            host.access.groups = renamed(host.access.groups);
+        }
+        for (_, fault) in &mut self.faults {
+            if let Fault::Access(_, access) = fault {
+                access.groups = renamed(access.groups);
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// NATs that other NATs are behind.
+    pub(crate) fn carriers(&self) -> BTreeSet<usize> {
+        self.nats.iter().filter_map(|nat| nat.behind).collect()
+    }
+}
+
+impl NatPlan {
+    /// An empty place: a NAT with nothing behind it, so that those after it keep theirs. Each NAT
+    /// draws from a stream of its own number.
+    pub const fn nobody() -> Self {
+        Self {
+            config: NatConfig::of(nat::Kind::FullCone),
+            hosts: Vec::new(),
+            behind: None,
+            addresses: 1,
+            forward: false,
+        }
+    }
 }
 
 impl HostPlan {
@@ -224,6 +277,38 @@ pub enum Fault {
     Recheck(usize),
     /// A host's clocks are this wrong from now on.
     Clock(usize, Skew),
+}
+
+impl Fault {
+    /// The host that it befalls, if it is one.
+    pub const fn host(mut self) -> Option<usize> {
+        match self.host_mut() {
+            Some(host) => Some(*host),
+            None => None,
+        }
+    }
+
+    /// The same, to have it befall another one.
+    pub const fn host_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Crash(host, _)
+            | Self::Restart(host)
+            | Self::Pause(host)
+            | Self::Resume(host)
+            | Self::Move(host)
+            | Self::Access(host, _)
+            | Self::DiskErrors(host, ..)
+            | Self::DiskErrorAt(host, ..)
+            | Self::DiskRoom(host, _)
+            | Self::DiskSlow(host, ..)
+            | Self::DiskHeals(host)
+            | Self::RestartTorrent(host)
+            | Self::DiskMisdirects(host, _)
+            | Self::Recheck(host)
+            | Self::Clock(host, _) => Some(host),
+            Self::Cut(..) | Self::Heal => None,
+        }
+    }
 }
 
 /// A kind of trouble.

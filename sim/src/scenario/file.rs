@@ -62,6 +62,9 @@ pub struct Scenario {
     /// Who of the leechers means harm: `"10 % poisoner, 5 % slow-loris"`.
     #[serde(default)]
     pub mix: Mix,
+    /// NATs with names, which groups or other NATs are behind.
+    #[serde(default)]
+    pub nats: Vec<Nat>,
     /// Who takes part.
     pub peers: Vec<Peers>,
     /// What goes wrong, as the seed draws it.
@@ -224,6 +227,8 @@ pub struct Peers {
     pub clock_drift: Range<Share>,
     /// What they are behind; without it, each has a public address.
     pub nat: Option<Nat>,
+    /// The name of the NAT that all of them are behind, of those in [`Scenario::nats`].
+    pub behind: Option<String>,
     /// How wrong their clocks are when they come, exactly; then the two above do not count.
     pub clock: Option<Clock>,
     /// Further settings of their sessions, by the names that [`Config`] has for them.

@@ -163,7 +163,7 @@ impl Scenario {
             if group.preload.is_some_and(|preload| preload.0.most() > 1_000_000) {
                 return wrong("preload", "at most 100 %");
             }
-            if let Some((field, why)) = group.nat.and_then(|nat| nat.wrong()) {
+            if let Some((field, why)) = group.nat.as_ref().and_then(Nat::wrong) {
                 return wrong(field, why);
             }
             match &group.arrival {
@@ -180,6 +180,9 @@ impl Scenario {
             }
         }
         self.check_places()?;
+        if let Some((field, why)) = nats::wrong(self) {
+            return wrong(&field, why);
+        }
         for distance in &self.distances {
             for region in &distance.regions {
                 if !self.peers.iter().any(|group| group.region == *region) {

@@ -1,4 +1,11 @@
-//! NATs of a group of peers: as a file says it, and as they are drawn.
+//! NATs: as a file says them, for each peer of a group or with names, and as they are drawn.
+//!
+//! NATs are numbered, as each draws by its number: those with names in the order of the file, then
+//! those of the groups. A file that says what was drawn says the numbers where they are others.
+
+pub(super) mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
@@ -6,11 +13,12 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use teem_core::rng::Seed;
 use teem_core::time::Duration;
 
+use super::HOSTS_MAX;
 use super::draw::Crew;
-use super::file::Scenario;
+use super::file::{Peers, Scenario};
 use super::units::{Count, Range, Share, Time};
 use crate::nat::{self, EXTERNAL_MAX, NatConfig, Servers};
-use crate::run::NatPlan;
+use crate::run::{NatPlan, Role};
 
 /// Peers that one NAT may have behind it.
 pub const PER_MAX: u64 = 10_000;
@@ -18,11 +26,20 @@ pub const PER_MAX: u64 = 10_000;
 /// Homes for which a carrier has one outside address.
 const HOMES_PER_ADDRESS: usize = 32;
 
-/// What the peers of a group are behind: `"port-restricted"`, or a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the peers of a group are behind, `"port-restricted"` or a table; or a NAT with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nat {
     /// What people call it.
     pub kind: NatKind,
+    /// What the file calls it; none: it is of a group.
+    pub name: Option<String>,
+    /// Its number, or that of the first one of the group; without it, the next one. Only where it is
+    /// certain how many NATs there are, and how many each group has.
+    pub place: Option<usize>,
+    /// The name of the carrier's NAT that it is behind in turn.
+    pub behind: Option<String>,
+    /// How many outside addresses one with a name has; without it, one.
+    pub addresses: Option<Range<Count>>,
     /// How many peers one of them has behind it.
     pub per: Range<Count>,
     /// How many of the group are behind one at all, a coin for each.
@@ -127,6 +144,10 @@ impl Nat {
     pub const fn of(kind: NatKind) -> Self {
         Self {
             kind,
+            name: None,
+            place: None,
+            behind: None,
+            addresses: None,
             per: Range::of(1),
             share: Range::of(1_000_000),
             carrier_grade: false,
@@ -144,7 +165,7 @@ impl Nat {
         }
     }
 
-    /// What is wrong with it, if anything: which field, and why.
+    /// What is wrong with it for itself, if anything: which field, and why.
     pub(super) fn wrong(&self) -> Option<(&'static str, &'static str)> {
         if self.per.least() == 0 || self.per.most() > PER_MAX {
             return Some(("nat.per", "from 1 to 10,000"));
@@ -160,12 +181,26 @@ impl Nat {
         if self.ports_per_host.is_some_and(ports) {
             return Some(("nat.ports_per_host", "from 1 to 65,536"));
         }
-        if self.carrier_grade && self.kind == NatKind::CarrierGrade {
-            return Some(("nat.carrier_grade", "a carrier's NAT is behind no other carrier's"));
+        let is_behind = self.carrier_grade || self.behind.is_some();
+        if is_behind && self.kind == NatKind::CarrierGrade {
+            let why = "a carrier's NAT is behind no other carrier's";
+            return Some(("nat.carrier_grade or nat.behind", why));
         }
-        if self.forward && (self.per.most() > 1 || self.carrier_grade) {
-            let why = "one port is forwarded to one peer, and no carrier does: leave out per and \
-                       carrier_grade";
+        if self.carrier_grade && self.behind.is_some() {
+            return Some(("nat.behind", "carrier_grade = true is another carrier's NAT"));
+        }
+        if self.place.is_some_and(|place| place as u64 > HOSTS_MAX) {
+            return Some(("nat.place", "at most 200,000"));
+        }
+        if self.addresses.is_some_and(|count| {
+            count.least() == 0 || count.most() > EXTERNAL_MAX as u64 || is_behind
+        }) {
+            let why = "from 1 to 256, and none behind a carrier, where it has one of the carrier's";
+            return Some(("nat.addresses", why));
+        }
+        if self.forward && (self.per.most() > 1 || is_behind || self.name.is_some()) {
+            let why = "one port is forwarded to one peer, and no carrier does: leave out per, \
+                       carrier_grade, behind and name";
             return Some(("nat.forward", why));
         }
         if self.forward && self.ports_per_host.is_some_and(|ports| ports.least() < 3) {
@@ -209,6 +244,10 @@ impl<'de> Deserialize<'de> for Nat {
         #[serde(deny_unknown_fields)]
         struct Table {
             kind: NatKind,
+            name: Option<String>,
+            place: Option<usize>,
+            behind: Option<String>,
+            addresses: Option<Range<Count>>,
             per: Option<Range<Count>>,
             share: Option<Range<Share>>,
             #[serde(default)]
@@ -251,6 +290,10 @@ impl<'de> Deserialize<'de> for Nat {
                 let usual = Nat::of(table.kind);
                 Ok(Nat {
                     kind: table.kind,
+                    name: table.name,
+                    place: table.place,
+                    behind: table.behind,
+                    addresses: table.addresses,
                     per: table.per.unwrap_or(usual.per),
                     share: table.share.unwrap_or(usual.share),
                     carrier_grade: table.carrier_grade,
@@ -273,10 +316,167 @@ impl<'de> Deserialize<'de> for Nat {
     }
 }
 
-/// The NATs of all groups, those that others are behind before those.
+/// What is wrong with the NATs of a scenario taken together, if anything: which field, and why.
+pub(super) fn wrong(scenario: &Scenario) -> Option<(String, String)> {
+    let mut known: BTreeMap<&str, NatKind> = BTreeMap::new();
+    if scenario.nats.len() as u64 > HOSTS_MAX {
+        return Some(("nats".into(), format!("at most {HOSTS_MAX}")));
+    }
+    let outer = |known: &BTreeMap<&str, NatKind>, nat: &Nat| match nat.behind.as_deref() {
+        Some(name) if known.get(name) != Some(&NatKind::CarrierGrade) => Some(format!(
+            "there is no \"{name}\" before it among the nats that is \"carrier-grade\""
+        )),
+        _ => None,
+    };
+    for (at, nat) in scenario.nats.iter().enumerate() {
+        let wrong = |why: String| Some((format!("entry {} of nats", at + 1), why));
+        if let Some((field, why)) = nat.wrong() {
+            return wrong(format!("{field}: {why}"));
+        }
+        let Some(name) = &nat.name else {
+            return wrong("it needs a name, for those who are behind it".into());
+        };
+        if nat.carrier_grade || nat.per != Range::of(1) || nat.share != Range::of(1_000_000) {
+            return wrong("per, share and carrier_grade are for NATs of a group".into());
+        }
+        if let Some(why) = outer(&known, nat) {
+            return wrong(why);
+        }
+        if known.insert(name, nat.kind).is_some() {
+            return wrong(format!("there is another \"{name}\""));
+        }
+    }
+    let mut behind: BTreeMap<&str, u64> = BTreeMap::new();
+    for (at, peers) in scenario.peers.iter().enumerate() {
+        let wrong =
+            |field: &str, why: String| Some((format!("{field} of peers group {}", at + 1), why));
+        if let Some(nat) = &peers.nat {
+            if nat.name.is_some() || nat.addresses.is_some() {
+                let why = "name and addresses are for NATs of the list nats";
+                return wrong("nat", why.into());
+            }
+            if let Some(why) = outer(&known, nat) {
+                return wrong("nat.behind", why);
+            }
+        }
+        let Some(name) = peers.behind.as_deref() else { continue };
+        if peers.nat.is_some() {
+            return wrong("behind", "a peer has a NAT of its own or is behind one".into());
+        }
+        if !known.contains_key(name) {
+            return wrong("behind", format!("there is no \"{name}\" among the nats"));
+        }
+        let count = behind.entry(name).or_default();
+        *count += peers.count.most();
+        if *count > PER_MAX {
+            return wrong("behind", format!("at most {PER_MAX} peers are behind one NAT"));
+        }
+    }
+    misplaced(scenario).map(|why| ("place of a NAT".into(), why.into()))
+}
+
+/// What is wrong with the numbers that are said.
+fn misplaced(scenario: &Scenario) -> Option<&'static str> {
+    let groups = || scenario.peers.iter().filter_map(|peers| Some((peers, peers.nat.as_ref()?)));
+    if scenario.nats.iter().chain(groups().map(|(_, nat)| nat)).all(|nat| nat.place.is_none()) {
+        return None;
+    }
+    let is_certain = |(Peers { count, .. }, nat): (&Peers, &Nat)| {
+        count.least() == count.most()
+            && nat.per.least() == nat.per.most()
+            && nat.share == Range::of(1_000_000)
+    };
+    if scenario.faults.churn.is_some() || !groups().all(is_certain) {
+        return Some("only where nothing else than the file says how many there are");
+    }
+    let mut numbers = Numbered::default();
+    let mut known = BTreeMap::new();
+    let is_after = |known: &BTreeMap<&str, usize>, nat: &Nat, at: usize| {
+        nat.behind.as_deref().is_none_or(|name| known.get(name).is_some_and(|outer| *outer < at))
+    };
+    for nat in &scenario.nats {
+        let at = numbers.number(nat.place);
+        if !numbers.put(at, ()) || !is_after(&known, nat, at) {
+            return Some(PLACES);
+        }
+        known.extend(nat.name.as_deref().map(|name| (name, at)));
+    }
+    for (peers, nat) in groups() {
+        let homes = peers.count.most().div_ceil(nat.per.most());
+        let mut place = nat.place;
+        for _ in 0..homes + u64::from(nat.carrier_grade && homes > 0) {
+            let at = numbers.number(place.take());
+            if !numbers.put(at, ()) || !is_after(&known, nat, at) {
+                return Some(PLACES);
+            }
+        }
+    }
+    None
+}
+
+const PLACES: &str = "each has its own, and is after the carrier's that it is behind";
+
+/// Things by their numbers.
+#[derive(Debug)]
+struct Numbered<T> {
+    all: BTreeMap<usize, T>,
+    next: usize,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<T> Numbered<T> {
+    /// The place that is asked for, or the next one.
+    fn number(&self, place: Option<usize>) -> usize {
+        place.unwrap_or(self.next)
+    }
+
+    /// Whether that place was free.
+    fn put(&mut self, at: usize, thing: T) -> bool {
+        self.next = at + 1;
+        self.all.insert(at, thing).is_none()
+    }
+}
+
+/// All NATs, those that others are behind before those.
 pub(super) fn draw(scenario: &Scenario, seed: &Seed, crew: &Crew) -> Vec<NatPlan> {
-    let mut plans = Vec::new();
+    let mut plans = Numbered::default();
+    let mut put = |place: Option<usize>, plan: NatPlan| {
+        let at = plans.number(place);
+        let was_free = plans.put(at, plan);
+        debug_assert!(was_free, "places are checked");
+        at
+    };
+    let mut names = BTreeMap::new();
+    let mut behind: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for (at, nat) in scenario.nats.iter().enumerate() {
+        // No group has this number.
+        let number = (u64::from(u32::MAX) << 32) | at as u64;
+        let addresses = |count: Range<Count>| count.draw(&mut seed.stream("nat addresses", number));
+        let plan = NatPlan {
+            config: nat.config(seed, number),
+            hosts: Vec::new(),
+            behind: nat.behind.as_deref().and_then(|name| names.get(name).copied()),
+            addresses: nat.addresses.map_or(1, |count| addresses(count) as usize),
+            forward: nat.forward,
+        };
+        let at = put(nat.place, plan);
+        names.extend(nat.name.as_deref().map(|name| (name, at)));
+    }
     for (group, peers) in scenario.peers.iter().enumerate() {
+        let members = crew.members.iter().copied().enumerate();
+        let newcomers = crew.newcomers.iter().map(|(host, of)| (*host, *of));
+        let mut hosts = members
+            .chain(newcomers)
+            .filter(|(host, (of, _))| *of == group && crew.hosts[*host].role != Role::Nobody);
+        if let Some(outer) = peers.behind.as_deref().and_then(|name| names.get(name)) {
+            behind.entry(*outer).or_default().extend(hosts.map(|(host, _)| host));
+            continue;
+        }
         let Some(nat) = &peers.nat else { continue };
         let number = |at: usize| ((group as u64) << 32) | at as u64;
         // By its place in the group, so that a host more leaves the others.
@@ -284,36 +484,46 @@ pub(super) fn draw(scenario: &Scenario, seed: &Seed, crew: &Crew) -> Vec<NatPlan
             let share = nat.share.draw(&mut seed.stream("nat share", number(member)));
             u64::from(seed.stream("nat", number(member)).below(1_000_000)) < share
         };
-        let members = crew.members.iter().copied().enumerate();
-        let newcomers = crew.newcomers.iter().map(|(host, of)| (*host, *of));
-        let mut behind = members
-            .chain(newcomers)
-            .filter(|(_, (of, member))| *of == group && is_behind(*member))
+        let mut behind = hosts
+            .by_ref()
+            .filter(|(_, (_, member))| is_behind(*member))
             .map(|(host, _)| host)
             .peekable();
+        let outer = nat.behind.as_deref().and_then(|name| names.get(name).copied());
         let mut homes = Vec::new();
         while behind.peek().is_some() {
             let at = homes.len();
             let per = nat.per.draw(&mut seed.stream("nat per", number(at))) as usize;
             let hosts = behind.by_ref().take(per).collect();
             let config = nat.config(seed, number(at));
-            homes.push(NatPlan { config, hosts, behind: None, addresses: 1, forward: nat.forward });
+            let forward = nat.forward;
+            homes.push(NatPlan { config, hosts, behind: outer, addresses: 1, forward });
         }
+        let mut place = nat.place;
         if nat.carrier_grade && !homes.is_empty() {
             let config = NatConfig::of(nat::Kind::CarrierGrade);
-            let carrier = plans.len();
-            plans.push(NatPlan {
+            let carrier = NatPlan {
                 config: nat.with_ports(config, seed, number(0)),
                 hosts: Vec::new(),
                 behind: None,
                 addresses: homes.len().div_ceil(HOMES_PER_ADDRESS).min(EXTERNAL_MAX),
                 forward: false,
-            });
+            };
+            let carrier = put(place.take(), carrier);
             for home in &mut homes {
                 home.behind = Some(carrier);
             }
         }
-        plans.append(&mut homes);
+        for home in homes {
+            put(place.take(), home);
+        }
+    }
+    let mut all = plans.all;
+    let mut plans: Vec<_> = (0..all.last_key_value().map_or(0, |(last, _)| last + 1))
+        .map(|at| all.remove(&at).unwrap_or_else(NatPlan::nobody))
+        .collect();
+    for (nat, hosts) in behind {
+        plans[nat].hosts = hosts.into_iter().collect();
     }
     plans
 }
@@ -366,8 +576,7 @@ mod tests {
                     ports = \"sequential\", ports_per_host = 7, nat_pmp = true, upnp = true, \
                     forward = true }";
         let nats = plan(text).nats;
-        let timeouts: std::collections::BTreeSet<_> =
-            nats.iter().map(|nat| nat.config.udp_timeout).collect();
+        let timeouts: BTreeSet<_> = nats.iter().map(|nat| nat.config.udp_timeout).collect();
         assert!(timeouts.len() > 90, "each draws its own");
         let seconds = |seconds| Duration::from_secs(seconds);
         assert!(timeouts.iter().all(|it| (seconds(30)..=seconds(60)).contains(it)));

@@ -11,6 +11,7 @@ use teem_core::time::Duration;
 
 use super::events::{job_name, spread_text};
 use super::file::{Gate, Settings};
+use super::nats::written::{Own, Written};
 use crate::net::{Access, Fidelity, Skew};
 use crate::packet::MTU;
 use crate::packet::line::{Bursts, Line};
@@ -30,11 +31,9 @@ pub struct Unwritable(pub String);
 ///
 /// # Errors
 /// If it has what was made by hand and no file can say: a disk that is none of those with a name, a
-/// measured delay that is not of a group.
+/// NAT that is of no kind, a measured delay that is not of a group.
 pub fn write(plan: &Plan) -> Result<String, Unwritable> {
-    if !plan.nats.is_empty() {
-        return Err(Unwritable("NATs that were drawn".into()));
-    }
+    let nats = Written::of(plan)?;
     let mut out = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(out, "{key} = {value}");
@@ -75,7 +74,10 @@ pub fn write(plan: &Plan) -> Result<String, Unwritable> {
     if let Some(gate) = gate(plan) {
         line("gate", &gate);
     }
-    let lines = peers(plan, &regions)?;
+    if !nats.named.is_empty() {
+        line("nats", &list(&nats.named));
+    }
+    let lines = peers(plan, &regions, &nats)?;
     line("peers", &list(&lines));
     if !plan.faults.is_empty() {
         let lines: Vec<_> = plan
@@ -163,23 +165,48 @@ pub(super) fn healed_at(faults: &[(Nanos, Fault)]) -> Nanos {
     faults.iter().map(over).max().unwrap_or(Nanos::ZERO)
 }
 
-fn peers(plan: &Plan, regions: &Regions) -> Result<Vec<String>, Unwritable> {
-    // Place, how many, and the rest of the line.
-    let mut groups: Vec<(usize, usize, Vec<String>)> = Vec::new();
+/// Hosts that are alike and follow each other.
+struct Group {
+    place: usize,
+    count: usize,
+    /// Its role first.
+    fields: Vec<String>,
+    /// The number of the first one's NAT, and what those are.
+    nat: Option<Own>,
+}
+
+impl Group {
+    /// Whether the next host may be one of it.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let nats = match (&self.nat, &next.nat) {
+            (None, None) => true,
+            (Some(first), Some(next)) => {
+                first.number + self.count == next.number && first.fields == next.fields
+            }
+            _ => false,
+        };
+        nats && self.place + self.count == next.place && self.fields == next.fields
+    }
+}
+
+fn peers(plan: &Plan, regions: &Regions, nats: &Written) -> Result<Vec<String>, Unwritable> {
+    let mut groups: Vec<Group> = Vec::new();
     for (place, host) in plan.hosts.iter().enumerate() {
         if host.role == Role::Nobody {
             continue;
         }
-        let fields = peer(plan, host, regions)?;
+        let mut fields = peer(plan, host, regions)?;
+        if let Some(name) = nats.behind.get(&place) {
+            fields.push(format!("behind = {}", quoted(name)));
+        }
+        let next = Group { place, count: 1, fields, nat: nats.own.get(&place).cloned() };
         match groups.last_mut() {
-            Some((first, count, last)) if *first + *count == place && *last == fields => {
-                *count += 1;
-            }
-            _ => groups.push((place, 1, fields)),
+            Some(last) if last.is_followed_by(&next) => last.count += 1,
+            _ => groups.push(next),
         }
     }
-    let mut next = 0;
-    let line = |(place, count, fields): &(usize, usize, Vec<String>)| {
+    let (mut next, mut next_nat) = (0, nats.next);
+    let line = |Group { place, count, fields, nat }: &Group| {
         let mut all = Vec::new();
         if *place != next {
             all.push(format!("place = {place}"));
@@ -190,6 +217,10 @@ fn peers(plan: &Plan, regions: &Regions) -> Result<Vec<String>, Unwritable> {
             all.push(format!("count = {count}"));
         }
         all.extend_from_slice(&fields[1..]);
+        if let Some(own) = nat {
+            all.push(format!("nat = {}", own.text(next_nat)));
+            next_nat = own.number + count;
+        }
         table(&all)
     };
     Ok(groups.iter().map(line).collect())
@@ -445,11 +476,11 @@ fn link(usual: &Access, now: &Access) -> Result<Vec<String>, Unwritable> {
 
 // Values.
 
-fn table(fields: &[String]) -> String {
+pub(super) fn table(fields: &[String]) -> String {
     format!("{{ {} }}", fields.join(", "))
 }
 
-fn quoted(plain: &str) -> String {
+pub(super) fn quoted(plain: &str) -> String {
     format!("\"{plain}\"")
 }
 

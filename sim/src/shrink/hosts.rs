@@ -3,6 +3,7 @@
 use crate::run::{Fault, HostPlan, Plan, Role};
 
 use super::Shrinker;
+use super::nats::without_nobody;
 use crate::net::LineId;
 use crate::packet::line::Line;
 
@@ -37,92 +38,27 @@ fn without_hosts(plan: &Plan, places: &[usize]) -> Plan {
     for place in places {
         plan.hosts[*place] = HostPlan::nobody();
     }
-    plan.faults.retain(|(_, fault)| whom(fault).is_none_or(|host| !places.contains(&host)));
+    plan.faults.retain(|(_, fault)| fault.host().is_none_or(|host| !places.contains(&host)));
     tidy(&mut plan);
     plan
 }
 
-/// Whom a fault befalls, if it is one.
-pub(super) const fn whom(fault: &Fault) -> Option<usize> {
-    match fault {
-        Fault::Crash(host, _)
-        | Fault::Restart(host)
-        | Fault::Pause(host)
-        | Fault::Resume(host)
-        | Fault::Move(host)
-        | Fault::Access(host, _)
-        | Fault::DiskErrors(host, ..)
-        | Fault::DiskErrorAt(host, ..)
-        | Fault::DiskRoom(host, _)
-        | Fault::DiskSlow(host, ..)
-        | Fault::DiskHeals(host)
-        | Fault::RestartTorrent(host)
-        | Fault::DiskMisdirects(host, _)
-        | Fault::Recheck(host)
-        | Fault::Clock(host, _) => Some(*host),
-        Fault::Cut(..) | Fault::Heal => None,
-    }
-}
-
-fn whom_mut(fault: &mut Fault) -> Option<&mut usize> {
-    match fault {
-        Fault::Crash(host, _)
-        | Fault::Restart(host)
-        | Fault::Pause(host)
-        | Fault::Resume(host)
-        | Fault::Move(host)
-        | Fault::Access(host, _)
-        | Fault::DiskErrors(host, ..)
-        | Fault::DiskErrorAt(host, ..)
-        | Fault::DiskRoom(host, _)
-        | Fault::DiskSlow(host, ..)
-        | Fault::DiskHeals(host)
-        | Fault::RestartTorrent(host)
-        | Fault::DiskMisdirects(host, _)
-        | Fault::Recheck(host)
-        | Fault::Clock(host, _) => Some(host),
-        Fault::Cut(..) | Fault::Heal => None,
-    }
-}
-
 /// Cuts that cut nobody off go, with the groups that nothing names and what mends nothing; so do
-/// empty places at the end, and distances and measurements that nobody has.
+/// empty places at the end, NATs that nobody is behind, and distances and measurements that nobody has.
 pub(super) fn tidy(plan: &mut Plan) {
     while plan.hosts.last().is_some_and(|host| host.role == Role::Nobody) {
         plan.hosts.pop();
     }
     lines_in_order(plan);
+    without_nobody(plan);
     let there = plan.hosts.iter().fold(0, |there, host| there | host.access.groups);
     let on = |groups: u64| there & groups != 0;
     plan.faults.retain(|(_, fault)| match fault {
         Fault::Cut(from, to) => on(*from) && on(*to),
         _ => true,
     });
-    // Groups are bits, numbered as cuts name them, so that a file is read as what was written.
-    let mut bits: Vec<u64> = Vec::new();
-    for (_, fault) in &mut plan.faults {
-        if let Fault::Cut(from, to) = fault {
-            for side in [from, to] {
-                let at = bits.iter().position(|bit| bit == side).unwrap_or(bits.len());
-                if at == bits.len() {
-                    bits.push(*side);
-                }
-                *side = 1 << at;
-            }
-        }
-    }
-    let renamed = |groups: u64| {
-        let on = |(at, bit): (usize, &u64)| u64::from(groups & bit != 0) << at;
-        bits.iter().enumerate().map(on).sum()
-    };
-    for host in &mut plan.hosts {
-        host.access.groups = renamed(host.access.groups);
-    }
-    for (_, fault) in &mut plan.faults {
-        if let Fault::Access(_, access) = fault {
-            access.groups = renamed(access.groups);
-        }
-    }
+    // So that a file is read as what was written.
+    plan.groups_in_order();
     let mut cut = false;
     plan.faults.retain(|(_, fault)| match fault {
         Fault::Cut(..) => {
@@ -169,9 +105,12 @@ fn in_first_places(plan: &Plan) -> Plan {
     }
     plan.hosts.retain(|host| host.role != Role::Nobody);
     for (_, fault) in &mut plan.faults {
-        if let Some(host) = whom_mut(fault) {
+        if let Some(host) = fault.host_mut() {
             *host = places[*host];
         }
+    }
+    for host in plan.nats.iter_mut().flat_map(|nat| &mut nat.hosts) {
+        *host = places[*host];
     }
     tidy(&mut plan);
     plan

@@ -17,6 +17,7 @@
 //! as failing.
 
 mod hosts;
+mod nats;
 mod passes;
 mod times;
 mod troubles;

@@ -13,7 +13,7 @@ use crate::storage::Profile;
 use crate::time::Nanos;
 
 /// Hosts up to which each is made plainer for itself.
-const HOSTS_MAX: usize = 12;
+pub(super) const HOSTS_MAX: usize = 12;
 
 /// A block.
 const PIECE_MIN: u32 = 16 << 10;
@@ -29,8 +29,10 @@ impl Shrinker<'_> {
             let before = self.steps.len();
             self.fewer_troubles();
             self.fewer_hosts();
+            self.fewer_nats();
             self.fewer_events();
             self.first_places();
+            self.first_numbers_of_nats();
             self.less_content();
             self.plainer();
             self.earlier();
@@ -104,6 +106,7 @@ impl Shrinker<'_> {
             each_access(plan, |access| access.line = LineId(0));
             tidy(plan);
         });
+        self.plainer_nats();
         self.each_link("no losses", &|access| access.loss_ppm = 0);
         self.each_link("no delay of its own", &|access| access.latency = Spread::ZERO);
         self.each_link("constant delays", &|access| {

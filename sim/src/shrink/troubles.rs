@@ -2,7 +2,7 @@
 //! and then each event for itself.
 
 use super::Shrinker;
-use super::hosts::{tidy, whom};
+use super::hosts::tidy;
 use crate::run::{Fault, Plan};
 
 impl Shrinker<'_> {
@@ -62,7 +62,7 @@ const fn trouble(fault: &Fault) -> (Sort, Option<usize>) {
         | Fault::Recheck(_) => Sort::Disk,
         Fault::Clock(..) => Sort::Clock,
     };
-    (sort, whom(fault))
+    (sort, fault.host())
 }
 
 fn without(plan: &Plan, gone: impl Fn(usize, &Fault) -> bool) -> Plan {
