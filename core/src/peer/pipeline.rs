@@ -23,7 +23,7 @@ pub(crate) const DEPTH_MIN: usize = 4;
 pub(crate) const DEPTH_MAX: usize = 256;
 
 /// How long a block is taken to need from a peer that has sent none yet.
-const BLOCK_TIME_UNKNOWN: Duration = Duration::from_secs(1);
+const BLOCK_TIME_UNKNOWN: Duration = Duration::from_millis(500);
 
 /// Over how many blocks their time is averaged.
 const BLOCKS_AVERAGED: u64 = 8;
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_peer_that_has_sent_nothing_a_block_is_expected_in_a_second() {
+    fn of_a_peer_that_has_sent_nothing_a_block_is_expected_soon() {
         let mut pipeline = Pipeline::new();
         let now = Instant::ORIGIN;
         assert_eq!(pipeline.next_due_in(0, now), BLOCK_TIME_UNKNOWN);

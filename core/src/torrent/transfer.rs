@@ -473,7 +473,7 @@ impl Torrent {
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return };
         let Some(pipeline) = &peer.pipeline else { return };
-        let pieces = only.map_or(peer.have.pieces(), |only| Pieces::Words(only.words()));
+        let pieces = only.map_or_else(|| peer.have.pieces(), |only| Pieces::Words(only.words()));
         let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
         let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
         let suggested = pipeline.suggested();
@@ -493,7 +493,7 @@ impl Torrent {
             return;
         }
         let Some(peer) = streams.peer(id) else { return };
-        let pieces = only.map_or(peer.have.pieces(), |only| Pieces::Words(only.words()));
+        let pieces = only.map_or_else(|| peer.have.pieces(), |only| Pieces::Words(only.words()));
         let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
         let refused = peer.refusals.as_deref().filter(|_| !again).map(Refusals::pieces);
         let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));

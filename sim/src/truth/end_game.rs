@@ -6,7 +6,7 @@
 //! most one part in a hundred of all bytes comes twice. Sizes and rates are ours.
 //!
 //! Measured, with five seeds: next to nothing comes twice, and with twenty fast ones up to 0.4 %; the
-//! last block comes at once after the one before, or after 46 ms at most, where 162 ms are allowed and
+//! last block comes at once after the one before, or within 46 ms, where 162 ms are allowed and
 //! the slow uplink needs 4 s. When every idle peer was asked for whatever was missing, it was 0.4 to
 //! 0.5 %, and 1.2 to 2.0 % with twenty fast ones, each of which sent a block or two in vain; and it
 //! took a fourth of a second longer.
