@@ -104,8 +104,12 @@ impl Session {
             torrent.on_message(id, message, &mut self.streams, &mut self.cx)?;
             if let Some(metadata) = torrent.take_metadata() {
                 let torrent = torrent.id;
+                if let Some(peer) = self.streams.peer_mut(id) {
+                    peer.decoder = decoder;
+                }
                 self.on_metadata(torrent, metadata);
-                return Ok(());
+                // The rest is about a torrent that is known.
+                return self.on_messages(id, Bytes::new());
             }
             if self.streams.peer(id).is_none() {
                 return Ok(());
