@@ -330,7 +330,7 @@ impl Session {
     pub(super) fn grant_rates(&mut self) {
         let (read, send) = self.cx.gate.granted(self.cx.now());
         if read {
-            self.streams.read_all_again(&mut self.cx.out);
+            self.streams.read_fetching_again(|_| true, &mut self.cx.out);
         }
         for id in send {
             self.streams.send_again(id, &mut self.cx.out);

@@ -484,6 +484,9 @@ impl Torrent {
             let requests = cx.scratch.split().freeze();
             streams.send(id, requests, &mut cx.out);
             streams.rearm(id, cx);
+            if cx.gate.down.rate().is_some() || self.gate.is_some() {
+                streams.note_fetching(id, &mut cx.out);
+            }
         }
     }
 
