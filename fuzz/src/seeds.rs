@@ -441,6 +441,19 @@ fn scripts(add: Add<'_>) {
     add("session_peer", "gives-metadata", metadata);
     serve.extend([2, 0, 12, 1, 0, 99, 17, 4, 5, 5, 7, 200, 16, 0, 1, 18, 0, 17, 206, 0]);
     add("session_peer", "seed-removed", serve);
+    // A magnet link: somebody who has everything comes and gives the metadata, then the content; somebody
+    // speaks of a piece that there is none of, another of too many, before that; the first to give
+    // metadata lies.
+    let send = [15, 0, 0xff, 0xff, 1];
+    let learn = [&send[..], &[13, 0, 1, 0, 19, 19], &send].concat();
+    let magnet = [&[0x40, 0, 0b0000_0111][..], &learn, &good.repeat(9)].concat();
+    add("session_peer", "magnet", magnet);
+    let lies = [0x40, 0, 1, 2, 0, 6, 4, 0, 99, 0, 0b0001_0001, 2, 1, 7, 0, 0, 3];
+    let honest = [0, 0b0010_0111, 15, 2, 0xff, 0xff, 1, 13, 2, 1, 0, 19, 19, 15, 0, 0xff, 0xff, 1];
+    add("session_peer", "magnet-lies", [&lies[..], &honest].concat());
+    let wrong =
+        [&[0x40, 0, 0b0000_0011][..], &send, &[13, 0, 8, 0, 0, 0b0001_0111], &learn].concat();
+    add("session_peer", "magnet-wrong", wrong);
     let dial = [0, 19, 19, 17, 7, 8, 8, 8, 16, 0, 0, 15, 0, 1, 0, 1, 16, 0, 1, 8, 8, 8];
     add("session_peer", "dials", dial.to_vec());
 

@@ -1,4 +1,5 @@
 //! A live session with one torrent: peers that say anything, a disk that fails, time that jumps.
+//! Of the torrent it knows all from the start, or a magnet link alone.
 //!
 //! What is held, besides that nothing panics: a closed stream is named no more; a credit is nothing
 //! or worth a read; a driver that sleeps until the deadline makes progress; a verified piece is on
@@ -7,8 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use teem_core::bencode::Tape;
 use teem_core::ids::{
     CommandToken, JobId, Key, ListenerId, PeerId, PieceIndex, StreamId, TorrentId,
 };
@@ -17,15 +21,18 @@ use teem_core::machine::{
     Application, Deadline, Incoming, Input, Job, ListenerInput, Location, Machine, Output,
     RECV_CREDIT_MIN, SocketError, SocketInput, StreamError, StreamInput,
 };
+use teem_core::metainfo::{Magnet, Metainfo};
+use teem_core::peer::{CloseReason, LocalReason};
 use teem_core::rng::Seed;
 use teem_core::session::{
-    AddTorrent, Command, Config, Event, RateLimits, RemoveFiles, Session, TorrentState,
+    AddTorrent, Command, Config, Event, RateLimits, RemoveFiles, Session, Source, TorrentState,
 };
 use teem_core::time::{Duration, Instant, UnixTime};
 use teem_core::torrent::picker::Priority;
 use teem_core::torrent::share::ShareLimits;
 use teem_core::wire::{
-    BLOCK_LEN, BlockRequest, Decoder, HANDSHAKE_LEN, Handshake, Limits, Message, Reserved,
+    BLOCK_LEN, BlockRequest, Decoder, Extension, ExtensionHandshake, ExtensionIds, HANDSHAKE_LEN,
+    Handshake, Limits, Message, MetadataMessage, Reserved, metadata_range,
 };
 
 use crate::script::Script;
@@ -40,6 +47,12 @@ const SHUT_DOWN_STEPS_MAX: usize = 4000;
 /// Steps after which those who were turned away call again.
 const TURNED_AWAY: u32 = 8;
 
+/// The bit of a session's habits by which it has a magnet link.
+const MAGNET: u8 = 0x40;
+
+/// By which id strangers want to be told of metadata.
+const THEIRS: u8 = 3;
+
 /// Steps of a script; longer ones are cut.
 const STEPS_MAX: usize = 600;
 
@@ -52,6 +65,14 @@ struct Stranger {
     decoder: Decoder,
     /// What the session asked for.
     requests: Vec<BlockRequest>,
+    /// Pieces of the metadata that it asked for.
+    metadata: Vec<u32>,
+}
+
+impl Stranger {
+    fn is_asked(&self) -> bool {
+        !self.requests.is_empty() || !self.metadata.is_empty()
+    }
 }
 
 /// A session, and what it was told, if that is to be lived again.
@@ -146,6 +167,8 @@ struct World {
     reached: Reached,
     /// Some files may not be wanted.
     selected: bool,
+    /// The torrent was a magnet link at first.
+    magnet: bool,
 }
 
 fn config() -> Config {
@@ -187,6 +210,8 @@ pub(crate) fn play_storage(bytes: &[u8]) -> Reached {
 pub(crate) struct Reached {
     /// Inputs that the session was told.
     pub(crate) steps: u64,
+    metadata: bool,
+    misbehaved: usize,
     verified: usize,
     corrupt: usize,
     failed: usize,
@@ -221,7 +246,7 @@ fn is_recorded(bytes: &[u8]) -> bool {
 impl World {
     /// A session that listens and has a torrent, of which all or nothing is on the disk.
     fn new(habits: u8, is_recorded: bool) -> Self {
-        let seeds = habits & 1 == 1;
+        let (seeds, magnet) = (habits & 1 == 1, habits & MAGNET == MAGNET);
         let mut session = if is_recorded {
             Live::Recorded(Recorder::new(new_session()).into())
         } else {
@@ -233,6 +258,11 @@ impl World {
         let folder = |name: &'static [u8]| Location(Bytes::from_static(name));
         let mut add = AddTorrent::new(TORRENT.1.clone(), folder(b"/content"));
         add.state = Some(folder(b"/state"));
+        if magnet {
+            let info_hash = TORRENT.1.info().info_hash();
+            let link = Magnet { info_hash, ..Magnet::default() };
+            add.metainfo = Source(Arc::new(Metainfo::from_magnet(&link)));
+        }
         session.handle_command(now, Command::Add(CommandToken(2), add.into()));
         let torrent = session.machine().torrents().next().expect("it was added").id;
         let mut disk = Disk::new();
@@ -253,6 +283,7 @@ impl World {
             calls: 0,
             reached: Reached::default(),
             selected: false,
+            magnet,
         };
         world.drain();
         world
@@ -292,7 +323,7 @@ impl World {
             self.send_all(id);
             self.drain();
             for _ in 0..2 {
-                let asked = self.strangers.get(&id).is_some_and(|s| !s.requests.is_empty());
+                let asked = self.strangers.get(&id).is_some_and(Stranger::is_asked);
                 if asked {
                     self.answer_as(id, 1, 0);
                     self.drain();
@@ -430,6 +461,10 @@ impl World {
             let peer_id = PeerId([b'a' + (choice >> 4); 20]);
             let handshake = Handshake { reserved, info_hash, peer_id };
             self.receive(id, Bytes::copy_from_slice(&handshake.encode()));
+            if self.magnet && reserved.extension_protocol() {
+                self.drain();
+                self.offer_metadata(id);
+            }
             if choice & 4 == 4 {
                 self.drain();
                 let has = if choice & 1 == 1 {
@@ -442,6 +477,18 @@ impl World {
                     self.say(id, &Message::Unchoke);
                 }
             }
+        }
+    }
+
+    /// A stranger says that it has the metadata.
+    fn offer_metadata(&mut self, id: StreamId) {
+        let mut ids = ExtensionIds::NONE;
+        ids.set(Extension::Metadata, THEIRS);
+        let metadata_len = NonZeroU32::new(TORRENT.1.info().bytes().len() as u32);
+        let mut payload = Vec::new();
+        ExtensionHandshake { ids, metadata_len, ..Default::default() }.encode(&mut payload);
+        if self.strangers.contains_key(&id) {
+            self.say(id, &Message::Extended { id: 0, payload: payload.into() });
         }
     }
 
@@ -464,7 +511,10 @@ impl World {
             3 | 4 => Message::Interested,
             5 => Message::NotInterested,
             6 => Message::Have(piece),
-            7 => Message::Bitfield(Bytes::copy_from_slice(&[begin as u8 | length as u8 & 0xf0])),
+            7 => {
+                let longer = usize::from(self.magnet && length == 3);
+                Message::Bitfield(vec![begin as u8 | length as u8 & 0xf0; 1 + longer].into())
+            }
             8..=10 => Message::Request(request),
             11 => Message::Piece { piece, begin, block: Bytes::from(vec![1; 100]).into() },
             12 => Message::Cancel(request),
@@ -487,7 +537,7 @@ impl World {
     fn answer(&mut self, script: &mut Script<'_>) {
         let (id, how, which) = (self.any_stream(script), script.byte(), script.byte());
         let Some(id) = id else { return };
-        if self.strangers[&id].requests.is_empty() {
+        if !self.strangers[&id].is_asked() {
             return;
         }
         self.answer_as(id, how, usize::from(which));
@@ -495,6 +545,19 @@ impl World {
 
     fn answer_as(&mut self, id: StreamId, how: u8, which: usize) {
         let Some(stranger) = self.strangers.get_mut(&id) else { return };
+        if let Some(piece) = stranger.metadata.pop() {
+            let bytes = TORRENT.1.info().bytes();
+            let range = metadata_range(bytes.len() as u32, piece).expect("it knows how many");
+            let mut data = bytes[range.start as usize..range.end as usize].to_vec();
+            if how.is_multiple_of(8) {
+                data[which % range.len()] ^= 1;
+            }
+            let total_len = Some(bytes.len() as u64);
+            let message = MetadataMessage::Data { piece, total_len, data: data.into() };
+            let (id_of_theirs, payload) = (Extension::Metadata.local_id(), message.to_payload());
+            self.say(id, &Message::Extended { id: id_of_theirs, payload });
+            return;
+        }
         let which = which % stranger.requests.len();
         let request = stranger.requests.swap_remove(which);
         let start = range_of(request.piece.0 as usize).start + request.begin as usize;
@@ -587,6 +650,12 @@ impl World {
                     stranger.requests.push(request);
                 }
                 Message::Cancel(request) => stranger.requests.retain(|asked| *asked != request),
+                Message::Extended { id: THEIRS, payload } => {
+                    let message = MetadataMessage::parse(&payload, &mut Tape::new());
+                    if let Ok(Some(MetadataMessage::Request(piece))) = message {
+                        stranger.metadata.push(piece);
+                    }
+                }
                 Message::Piece { piece, begin, block } => {
                     let start = range_of(piece.0 as usize).start + begin as usize;
                     let sent = block.to_vec();
@@ -749,6 +818,15 @@ impl World {
                 self.reached.verified += 1;
             }
             Event::PieceFailed(..) => self.reached.corrupt += 1,
+            Event::MetadataReceived(_) => self.reached.metadata = true,
+            Event::PeerClosed { reason: CloseReason::Misbehaved(_), .. } => {
+                self.reached.misbehaved += 1;
+            }
+            Event::PeerClosed {
+                reason: CloseReason::Local(LocalReason::MetadataComplete), ..
+            } => {
+                panic!("nobody can say so much that it is not kept");
+            }
             Event::TorrentFailed(..) | Event::DiskFull(..) => self.reached.failed += 1,
             Event::TorrentPaused(_) => self.reached.paused += 1,
             Event::TorrentFinished(_) => {
@@ -822,6 +900,26 @@ mod tests {
     #[test]
     fn a_failing_disk_is_told() {
         assert!(of_seed("disk-fails").failed > 0);
+    }
+
+    #[test]
+    fn a_magnet_link_is_fetched_with_all_of_its_content() {
+        let reached = of_seed("magnet");
+        assert!(reached.metadata && reached.finished && reached.saves > 0, "{reached:?}");
+        assert_eq!((reached.verified, reached.misbehaved), (PIECES, 0));
+    }
+
+    #[test]
+    fn what_is_said_before_the_metadata_are_there_is_judged_when_they_are() {
+        let reached = of_seed("magnet-lies");
+        assert!(reached.metadata, "{reached:?}");
+        assert_eq!(reached.misbehaved, 2, "an index and a bitfield");
+    }
+
+    #[test]
+    fn metadata_that_are_wrong_are_fetched_from_somebody_else() {
+        let reached = of_seed("magnet-wrong");
+        assert!(reached.metadata && reached.misbehaved == 1, "{reached:?}");
     }
 
     #[test]

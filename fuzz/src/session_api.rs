@@ -3,25 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
+use teem_core::bencode::Tape;
 use teem_core::hash::sha1;
 use teem_core::ids::{CommandToken, Key, StreamId, TorrentId};
 use teem_core::machine::{Application, HashSource, Job, JobOutput, JobResult, Location};
-use teem_core::metainfo::Metainfo;
 use teem_core::metainfo::create::{Content, Draft, Options};
+use teem_core::metainfo::{Magnet, Metainfo};
 use teem_core::rng::Seed;
-use teem_core::session::{AddTorrent, Command, Config, RateLimits, RemoveFiles, Session};
+use teem_core::session::{
+    AddTorrent, Command, Config, RateLimits, RemoveFiles, Session, Source, TorrentState,
+};
 use teem_core::time::{Instant, UnixTime};
 use teem_core::torrent::picker::Priority;
 use teem_core::torrent::resume::Resume;
 use teem_core::torrent::share::ShareLimits;
 use teem_core::tracker::udp::{Request, Response};
 use teem_core::wire::{
-    BLOCK_LEN, BlockRequest, Decoder, ExtensionHandshake, HANDSHAKE_LEN, Handshake, Limits,
-    Message, Reserved,
+    BLOCK_LEN, BlockRequest, Decoder, Extension, ExtensionHandshake, HANDSHAKE_LEN, Handshake,
+    Limits, Message, MetadataMessage, Reserved, metadata_range,
 };
 
 use crate::drive::{Driven, Driver, World, kept};
@@ -60,6 +64,8 @@ struct Stranger {
     torrent: usize,
     decoder: Decoder,
     requests: Vec<BlockRequest>,
+    /// Pieces of the metadata that it was asked for.
+    metadata: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -87,8 +93,24 @@ impl Strangers {
             24..48 => Message::Interested,
             48..72 => Message::HaveAll,
             72..96 => Message::Bitfield(Bytes::from(vec![0xff; pieces.div_ceil(8) as usize])),
+            96..108 if !stranger.metadata.is_empty() => {
+                let at = usize::from(how) % stranger.metadata.len();
+                let piece = stranger.metadata.swap_remove(at);
+                let bytes = TORRENTS[stranger.torrent].info().bytes();
+                let range = metadata_range(bytes.len() as u32, piece).unwrap_or_default();
+                let data = bytes.slice(range.start as usize..range.end as usize);
+                let total_len = Some(bytes.len() as u64);
+                let payload = MetadataMessage::Data { piece, total_len, data }.to_payload();
+                Message::Extended { id: Extension::Metadata.local_id(), payload }
+            }
             96..112 => {
-                let hello = ExtensionHandshake::arbitrary(u)?;
+                let mut hello = ExtensionHandshake::arbitrary(u)?;
+                if how.is_multiple_of(2) {
+                    // It has the metadata, and says so.
+                    let len = TORRENTS[stranger.torrent].info().bytes().len() as u32;
+                    hello.ids.set(Extension::Metadata, 1 + how % 4);
+                    hello.metadata_len = NonZeroU32::new(len);
+                }
                 let mut payload = Vec::new();
                 hello.encode(&mut payload);
                 Message::Extended { id: 0, payload: payload.into() }
@@ -188,6 +210,12 @@ impl World for Strangers {
                         stranger.requests.push(request);
                     }
                     Message::Cancel(gone) => stranger.requests.retain(|asked| *asked != gone),
+                    Message::Extended { id: 1.., payload } => {
+                        let message = MetadataMessage::parse(&payload, &mut Tape::new());
+                        if let Ok(Some(MetadataMessage::Request(piece))) = message {
+                            stranger.metadata.push(piece);
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -281,6 +309,11 @@ fn add(u: &mut Unstructured<'_>) -> Result<AddTorrent> {
         }
         _ => {}
     }
+    if which & 0x20 == 0x20 {
+        let info_hash = add.metainfo.0.info().info_hash();
+        let link = Magnet { info_hash, ..Magnet::default() };
+        add.metainfo = Source(Arc::new(Metainfo::from_magnet(&link)));
+    }
     if how & 0x10 == 0x10 {
         add.trackers.push("http://192.0.2.4/announce?pass=1".into());
     }
@@ -358,6 +391,9 @@ pub(crate) fn play(bytes: &[u8]) -> Driven {
     assert!(stats.peers as u64 <= driven.streams_left, "{} peers of {driven:?}", stats.peers);
     assert!(stats.buffered_bytes <= bound, "{stats:?}");
     for torrent in session.torrents() {
+        if matches!(torrent.state, TorrentState::FetchingMetadata { .. }) {
+            continue;
+        }
         assert!(torrent.have_bytes + torrent.left_bytes <= torrent.total_bytes, "{torrent:?}");
         assert!(torrent.have_pieces <= torrent.pieces);
     }

@@ -22,8 +22,8 @@ pub(crate) struct Greeting {
     /// We connect, and hide that it is BitTorrent.
     pub(crate) encrypt: bool,
     pub(crate) parser: HandshakeParser,
-    /// Whether our handshake is on its way.
-    pub(crate) answered: bool,
+    /// The hash in our handshake, once that is on its way.
+    pub(crate) answered: Option<InfoHash>,
     /// The torrent that the encrypted handshake is about: the one within must say the same.
     pub(crate) agreed: Option<InfoHash>,
 }
@@ -50,7 +50,7 @@ impl Greeting {
             layer: if outgoing { Layer::Connecting } else { Layer::Either },
             encrypt: false,
             parser: HandshakeParser::new(),
-            answered: false,
+            answered: None,
             agreed: None,
         }
     }

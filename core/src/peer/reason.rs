@@ -135,7 +135,8 @@ pub enum LocalReason {
     /// The torrent's content is being checked.
     #[error("the torrent is not ready yet")]
     NotReady,
-    /// The torrent is known now, and begins anew.
+    /// The torrent is known now, and the peer, who was there before, has to say anew what was too
+    /// much to keep, or to be told what we cannot tell it any more.
     #[error("the metadata are here now")]
     MetadataComplete,
     /// The peer's address is banned.

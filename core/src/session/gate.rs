@@ -36,10 +36,11 @@ impl RateLimits {
 pub(crate) struct Gate {
     pub(crate) down: Bucket,
     pub(crate) up: Bucket,
-    /// Streams that were told to wait before they send more, in order.
+    /// Streams that were told to wait before they send more, in order: those that had no turn yet,
+    /// and then those that had one.
     waiting: Vec<StreamId>,
-    /// Streams that wait too, and come after those: they had a turn.
-    next_turn: Vec<StreamId>,
+    /// How many of them had none.
+    first_turns: u32,
     /// When to let them go on.
     grant_at: Option<Instant>,
 }
@@ -50,7 +51,7 @@ impl Gate {
             down: Bucket::new(now, limits.down_bytes_per_s),
             up: Bucket::new(now, limits.up_bytes_per_s),
             waiting: Vec::new(),
-            next_turn: Vec::new(),
+            first_turns: 0,
             grant_at: None,
         }
     }
@@ -78,8 +79,12 @@ impl Gate {
 
     /// A stream may send nothing now, and waits.
     pub(crate) fn wait(&mut self, now: Instant, id: StreamId, had_turn: bool) {
-        let queue = if had_turn { &mut self.next_turn } else { &mut self.waiting };
-        queue.push(id);
+        if had_turn {
+            self.waiting.push(id);
+        } else {
+            self.waiting.insert(self.first_turns as usize, id);
+            self.first_turns += 1;
+        }
         self.schedule(now);
     }
 
@@ -102,7 +107,7 @@ impl Gate {
         let mut may_send = Vec::new();
         if self.up.available() > 0 {
             may_send = core::mem::take(&mut self.waiting);
-            may_send.append(&mut self.next_turn);
+            self.first_turns = 0;
         }
         self.schedule(now);
         (self.down.available() > 0, may_send)
@@ -110,9 +115,7 @@ impl Gate {
 
     /// Everybody who waits to send, whatever the limit says: it is lifted.
     pub(crate) fn into_waiting(self) -> Vec<StreamId> {
-        let mut waiting = self.waiting;
-        waiting.extend(self.next_turn);
-        waiting
+        self.waiting
     }
 
     /// Notes when the next grant is due, unless it is noted already: whoever comes meanwhile does
@@ -123,7 +126,7 @@ impl Gate {
         }
         let next = [self.down.next(), self.up.next()].into_iter().flatten().min();
         // Whoever waits to send does not wait for the other direction.
-        let waits = !self.waiting.is_empty() || !self.next_turn.is_empty();
+        let waits = !self.waiting.is_empty();
         let next = if waits && self.up.next().is_none() { Some(now) } else { next };
         self.grant_at = next.map(|next| next.max(now + GRANT_EVERY));
     }
@@ -156,6 +159,19 @@ mod tests {
         assert_eq!(due, at(500), "a grant is worth 4 KiB");
         assert_eq!(gate.granted(due), (true, vec![id(2), id(1)]));
         assert_eq!(gate.grant_at(), None);
+    }
+
+    #[test]
+    fn those_who_had_no_turn_keep_their_order_and_so_do_the_others() {
+        let mut gate = limited(8_192);
+        for (number, had_turn) in [(1, true), (2, false), (3, true), (4, false), (5, false)] {
+            gate.wait(at(0), id(number), had_turn);
+        }
+        let due = gate.grant_at().expect("somebody waits");
+        assert_eq!(gate.granted(due).1, [2, 4, 5, 1, 3].map(id));
+        gate.wait(due, id(6), true);
+        gate.wait(due, id(7), false);
+        assert_eq!(gate.into_waiting(), [id(7), id(6)]);
     }
 
     #[test]

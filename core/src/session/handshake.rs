@@ -27,7 +27,6 @@ impl Session {
             return;
         }
         greeting.layer = Layer::Clear;
-        greeting.answered = true;
         let encrypt = greeting.encrypt;
         let Some(torrent_id) = torrent else { return };
         if let Some(torrent) = self.torrents.get_mut(torrent_id) {
@@ -35,6 +34,9 @@ impl Session {
         }
         let Some(torrent) = self.torrents.get(torrent_id) else { return };
         let handshake = self.handshake(torrent, torrent.greets_by(address));
+        if let Some(greeting) = self.streams.peer_mut(id).and_then(Peer::greeting_mut) {
+            greeting.answered = Some(handshake.info_hash);
+        }
         if !encrypt {
             self.send_handshake(id, &handshake);
             return;
@@ -71,17 +73,20 @@ impl Session {
         let greeting = self.streams.peer_mut(id).and_then(Peer::greeting_mut);
         let Some(greeting) = greeting else { return Ok(None) };
         let handshake = greeting.parser.push(&mut bytes)?;
-        if !greeting.answered
+        if greeting.answered.is_none()
             && let Some((theirs, hash)) = greeting.parser.swarm()
         {
-            greeting.answered = true;
             if greeting.agreed.is_some_and(|agreed| agreed != hash) {
                 return Err(Misbehaviour::WrongInfoHash.into());
             }
             let torrent = self.admit(id, hash)?;
             if let Some(torrent) = self.torrents.get(torrent) {
-                let handshake = self.handshake(torrent, torrent.answer_as(hash, theirs));
+                let answer = torrent.answer_as(hash, theirs);
+                let handshake = self.handshake(torrent, answer);
                 self.send_handshake(id, &handshake);
+                if let Some(greeting) = self.streams.peer_mut(id).and_then(Peer::greeting_mut) {
+                    greeting.answered = Some(answer);
+                }
             }
         }
         let Some(handshake) = handshake else { return Ok(None) };
@@ -189,6 +194,7 @@ impl Session {
     fn on_shaken(&mut self, id: StreamId, handshake: &Handshake) -> Result<bool, CloseReason> {
         let Some(peer) = self.streams.peer_mut(id) else { return Ok(false) };
         let (outgoing, address, torrent) = (peer.outgoing, peer.address, peer.torrent);
+        let answered = peer.greeting().and_then(|greeting| greeting.answered);
         let torrent = torrent.and_then(|torrent| self.torrents.get_mut(torrent));
         let Some(torrent) = torrent else { return Err(LocalReason::TorrentStopped.into()) };
         if !torrent.goes_by(handshake.info_hash) {
@@ -205,11 +211,8 @@ impl Session {
             }
             return Err(Refusal::SelfConnection.into());
         }
-        let agreed = if outgoing {
-            handshake.info_hash
-        } else {
-            torrent.answer_as(handshake.info_hash, handshake.reserved)
-        };
+        // What we answered, whatever we have learnt of the torrent since.
+        let agreed = answered.filter(|_| !outgoing).unwrap_or(handshake.info_hash);
         let reserved = torrent.agree(agreed, handshake.reserved);
         let twin = torrent.peers.iter().copied().find(|other| {
             let other_peer = self.streams.peer(*other);

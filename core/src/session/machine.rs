@@ -104,8 +104,12 @@ impl Session {
             torrent.on_message(id, message, &mut self.streams, &mut self.cx)?;
             if let Some(metadata) = torrent.take_metadata() {
                 let torrent = torrent.id;
+                if let Some(peer) = self.streams.peer_mut(id) {
+                    peer.decoder = decoder;
+                }
                 self.on_metadata(torrent, metadata);
-                return Ok(());
+                // The rest is about a torrent that is known.
+                return self.on_messages(id, Bytes::new());
             }
             if self.streams.peer(id).is_none() {
                 return Ok(());
@@ -326,7 +330,7 @@ impl Session {
     pub(super) fn grant_rates(&mut self) {
         let (read, send) = self.cx.gate.granted(self.cx.now());
         if read {
-            self.streams.read_all_again(&mut self.cx.out);
+            self.streams.read_fetching_again(|_| true, &mut self.cx.out);
         }
         for id in send {
             self.streams.send_again(id, &mut self.cx.out);

@@ -465,6 +465,7 @@ impl Application for Session {
                 }
             }
             Command::SetLimits(limits) => {
+                self.streams.note_all_fetching(&mut self.cx.out);
                 self.cx.gate.set(now, limits);
                 self.grant_rates();
             }

@@ -28,6 +28,8 @@ pub(crate) struct Stream {
     pub(crate) waits_to_send: bool,
     /// The upload limit gave it something since it last waited: others go first.
     pub(crate) had_turn: bool,
+    /// It is among those that a limit on what we fetch may hold up; see [`Fetching`].
+    fetching: bool,
     /// Bytes that the upload limit was charged for and that are lent.
     pub(crate) lent: usize,
 }
@@ -81,6 +83,15 @@ pub(crate) struct Streams {
     slab: Slab<StreamId, Stream>,
     peers: usize,
     connecting: usize,
+    /// From the first limit on what we fetch on.
+    fetching: Option<Box<Fetching>>,
+}
+
+/// Streams that a limit on what we fetch may hold up: those of peers that we asked for blocks, and
+/// that may not have sent them all. Nobody else is held up, and all others can be many.
+#[derive(Debug, Default)]
+struct Fetching {
+    streams: Vec<StreamId>,
 }
 
 impl Streams {
@@ -103,6 +114,7 @@ impl Streams {
             want_read: false,
             waits_to_send: false,
             had_turn: false,
+            fetching: false,
             lent: 0,
         })
     }
@@ -191,11 +203,50 @@ impl Streams {
         }
     }
 
-    /// A limit that held every stream up lets them be read again.
-    pub(crate) fn read_all_again(&mut self, out: &mut Outbox) {
-        for (id, stream) in self.slab.iter_mut() {
-            stream.read_again(id, out);
+    /// A peer is asked for blocks while there is a limit on what we fetch.
+    pub(crate) fn note_fetching(&mut self, id: StreamId, out: &mut Outbox) {
+        let Some(stream) = self.slab.get_mut(id).filter(|stream| !stream.fetching) else { return };
+        stream.fetching = true;
+        let streams = &self.fetching.get_or_insert_default().streams;
+        let is_full = streams.len() == streams.capacity();
+        if is_full {
+            // Those who are done, or gone, make room.
+            self.read_fetching_again(|_| true, out);
         }
+        let streams = &mut self.fetching.get_or_insert_default().streams;
+        if is_full && streams.len() > streams.capacity() / 2 {
+            streams.reserve(streams.len() + 1);
+        }
+        streams.push(id);
+    }
+
+    /// There is a limit on what we fetch that was not there before.
+    pub(crate) fn note_all_fetching(&mut self, out: &mut Outbox) {
+        let asked = self.slab.iter().filter_map(|(id, stream)| {
+            let Kind::Peer(peer) = &stream.kind else { return None };
+            (peer.outstanding() > 0).then_some(id)
+        });
+        for id in asked.collect::<Vec<_>>() {
+            self.note_fetching(id, out);
+        }
+    }
+
+    /// A limit that held up those of these peers that were asked for blocks lets them be read again.
+    pub(crate) fn read_fetching_again(&mut self, whose: impl Fn(&Peer) -> bool, out: &mut Outbox) {
+        let Some(fetching) = &mut self.fetching else { return };
+        let slab = &mut self.slab;
+        // In an order that does not depend on who was asked when.
+        fetching.streams.sort_unstable();
+        fetching.streams.retain(|id| {
+            let Some(stream) = slab.get_mut(*id) else { return false };
+            let Kind::Peer(peer) = &stream.kind else { return false };
+            if !whose(peer) {
+                return true;
+            }
+            stream.fetching = peer.outstanding() > 0;
+            stream.read_again(*id, out);
+            stream.fetching
+        });
     }
 
     /// A limit that held a stream up lets it send again.
@@ -227,5 +278,84 @@ impl Streams {
         message.encode(&mut cx.scratch);
         let bytes = cx.scratch.split().freeze();
         self.send(id, bytes, &mut cx.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PieceIndex;
+    use crate::peer::Pipeline;
+    use crate::rng::Seed;
+    use crate::session::Config;
+    use crate::time::{Instant, UnixTime};
+    use crate::torrent::picker::BlockId;
+
+    const BLOCK: BlockId = BlockId { piece: PieceIndex(0), block: 0 };
+
+    fn with_peers(count: usize) -> (Streams, Cx, Vec<StreamId>) {
+        let now = Instant::ORIGIN;
+        let mut cx = Cx::new(Config::default(), Seed::from_number(1), now, UnixTime(0));
+        let mut streams = Streams::default();
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let peers = (0..count).map(|_| streams.open_peer(Peer::new(now, address, None), &mut cx));
+        let peers = peers.collect();
+        (streams, cx, peers)
+    }
+
+    fn ask(streams: &mut Streams, id: StreamId) {
+        let peer = streams.peer_mut(id).expect("it is there");
+        let pipeline = peer.pipeline.get_or_insert_with(|| Pipeline::new().into());
+        pipeline.push(BLOCK, Instant::ORIGIN);
+    }
+
+    /// Who is to be read again, as the driver takes it.
+    fn taken(streams: &mut Streams, cx: &mut Cx) -> Vec<StreamId> {
+        let mut taken = Vec::new();
+        while let Some(output) = cx.out.pop() {
+            let Output::WantRead(id) = output else { panic!("{output:?}") };
+            streams.get_mut(id).expect("it is there").want_read = false;
+            taken.push(id);
+        }
+        taken
+    }
+
+    #[test]
+    fn only_those_who_were_asked_are_read_again_and_once_more_when_they_are_done() {
+        let (mut streams, mut cx, ids) = with_peers(100);
+        for id in [ids[70], ids[7]] {
+            ask(&mut streams, id);
+            streams.note_fetching(id, &mut cx.out);
+            streams.note_fetching(id, &mut cx.out);
+        }
+        streams.read_fetching_again(|_| true, &mut cx.out);
+        assert_eq!(taken(&mut streams, &mut cx), [ids[7], ids[70]]);
+        let pipeline = streams.peer_mut(ids[7]).and_then(|peer| peer.pipeline.as_mut());
+        assert!(pipeline.expect("it was asked").withdrawn(BLOCK));
+        // It may have been held up before that.
+        streams.read_fetching_again(|_| true, &mut cx.out);
+        assert_eq!(taken(&mut streams, &mut cx), [ids[7], ids[70]]);
+        streams.read_fetching_again(|_| true, &mut cx.out);
+        assert_eq!(taken(&mut streams, &mut cx), [ids[70]]);
+        streams.remove(ids[70], &mut cx);
+        streams.read_fetching_again(|_| true, &mut cx.out);
+        assert_eq!(taken(&mut streams, &mut cx), []);
+    }
+
+    #[test]
+    fn whoever_was_asked_before_there_was_a_limit_is_found_and_who_is_gone_takes_no_room() {
+        let (mut streams, mut cx, ids) = with_peers(300);
+        ask(&mut streams, ids[3]);
+        streams.note_all_fetching(&mut cx.out);
+        for id in &ids[10..] {
+            ask(&mut streams, *id);
+            streams.note_fetching(*id, &mut cx.out);
+            taken(&mut streams, &mut cx);
+            streams.remove(*id, &mut cx);
+        }
+        let kept = streams.fetching.as_ref().expect("somebody was asked").streams.len();
+        assert!(kept < 20, "{kept}");
+        streams.read_fetching_again(|_| true, &mut cx.out);
+        assert_eq!(taken(&mut streams, &mut cx), [ids[3]]);
     }
 }

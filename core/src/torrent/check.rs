@@ -17,6 +17,7 @@ use super::{AfterStop, Phase, Torrent, Upward};
 use crate::hash::{Digest, HashAlgorithm, HashState};
 use crate::ids::PieceIndex;
 use crate::machine::{FileStat, HashSource, Job, JobError};
+use crate::peer::LocalReason;
 use crate::session::Event;
 use crate::session::cx::{Cx, JobOwner};
 use crate::session::streams::Streams;
@@ -53,6 +54,7 @@ impl Torrent {
                     remove @ AfterStop::Remove(_) => remove,
                 };
                 self.phase = Phase::Stopping(super::Stopping::Content);
+                self.close_peers(LocalReason::TorrentStopped, streams, cx);
                 self.on_closed(cx)
             }
             Ok(_) if matches!(self.phase, Phase::Stopping(_)) => self.advance_stop(cx),
@@ -162,6 +164,7 @@ impl Torrent {
                 }
             }
             self.run(cx);
+            self.meet_kept(streams, cx);
             self.connect(streams, cx);
             self.arm(cx);
         }

@@ -41,10 +41,14 @@ impl Torrent {
                 }
             }
             (Some(gate), false) => {
+                streams.note_all_fetching(&mut cx.out);
                 gate.set(now, limits);
                 self.grant_rates(streams, cx);
             }
-            (gate @ None, false) => *gate = Some(Box::new(Gate::new(now, limits))),
+            (gate @ None, false) => {
+                streams.note_all_fetching(&mut cx.out);
+                *gate = Some(Box::new(Gate::new(now, limits)));
+            }
         }
         self.arm(cx);
     }
@@ -54,9 +58,8 @@ impl Torrent {
         let Some(gate) = &mut self.gate else { return };
         let (read, send) = gate.granted(cx.clock.now());
         if read {
-            for id in &self.peers {
-                streams.read_again(*id, &mut cx.out);
-            }
+            let torrent = Some(self.id);
+            streams.read_fetching_again(|peer| peer.torrent == torrent, &mut cx.out);
         }
         for id in send {
             streams.send_again(id, &mut cx.out);

@@ -18,12 +18,13 @@ use core::num::NonZeroU8;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::kept::Heard;
 use super::selection::Wishes;
 use super::{Phase, Torrent};
 use crate::bencode::Tape;
 use crate::ids::StreamId;
 use crate::metainfo::{Info, Metainfo};
-use crate::peer::{CloseReason, LocalReason, Misbehaviour};
+use crate::peer::{CloseReason, Misbehaviour};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -62,6 +63,8 @@ pub(crate) struct Fetch {
     pub(super) wishes: Wishes,
     /// Its chokers are the embedder's, and not to be replaced by ours for its pieces.
     pub(super) own_chokers: bool,
+    /// What peers say of its pieces meanwhile.
+    pub(super) heard: Heard,
     /// Who has it.
     sources: BTreeMap<StreamId, Source>,
     attempt: Option<Attempt>,
@@ -439,32 +442,9 @@ impl Torrent {
         Some(complete)
     }
 
-    /// One message of an open connection, while nothing is known of pieces: what it says of them is
-    /// overlooked, and told anew on the connection that follows this one.
-    pub(super) fn on_message_without_metadata(
-        &mut self,
-        id: StreamId,
-        message: &Message,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) -> Result<(), CloseReason> {
-        let Some(peer) = streams.peer_mut(id) else { return Ok(()) };
-        match message {
-            Message::Piece { block, .. } => peer.count_unrequested(block.len()),
-            Message::Extended { id: extension, payload } => {
-                peer.count_chatter(cx.now())?;
-                self.on_extended(id, *extension, payload, streams, cx)
-            }
-            _ => peer.count_chatter(cx.now()),
-        }
-    }
-
-    /// Becomes the torrent that the dictionary describes, and begins anew as that. Its peers are
-    /// left, and come back at once: what they said of pieces was said to somebody who did not know
-    /// what a piece is.
+    /// Becomes the torrent that the dictionary describes, and begins anew as that. Its peers stay.
     pub(crate) fn learn(&mut self, info: Info, streams: &mut Streams, cx: &mut Cx) {
         let Some(fetch) = self.fetch.take() else { return };
-        self.close_peers(LocalReason::MetadataComplete, streams, cx);
         self.trackers.set_private(info.is_private());
         self.metainfo = Arc::new(Metainfo::with_info(&self.metainfo, info));
         self.set_ways(cx);
@@ -472,6 +452,7 @@ impl Torrent {
         cx.event(Event::MetadataReceived(self.id));
         self.phase = Phase::Paused;
         self.start(cx);
+        self.keep_peers(fetch.heard, streams, cx);
     }
 }
 

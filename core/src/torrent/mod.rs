@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A torrent whose `info` is not known runs without files, until peers have sent it: then it starts
-//! anew ([`metadata`]).
+//! anew ([`metadata`]) while its peers stay ([`kept`]).
 //!
 //! [`picker`] and [`choker`] are pure policies; [`resume`] is the saved state. `transfer` is what
 //! messages mean, `content` is where a received block goes, `check` is what becomes of files that
@@ -24,6 +24,7 @@ pub mod choker;
 mod content;
 mod end_game;
 mod hashes;
+mod kept;
 pub(crate) mod known;
 mod limits;
 pub(crate) mod metadata;
@@ -434,6 +435,7 @@ impl Torrent {
             // The files are open, or will be: the answer to that goes on from here.
             Phase::Opening => {
                 self.phase = Phase::Stopping(Stopping::Content);
+                self.close_peers(LocalReason::TorrentStopped, streams, cx);
                 return Upward::Nothing;
             }
             Phase::Checking(_) | Phase::Running => {}
@@ -572,7 +574,9 @@ impl Torrent {
             }
             if now >= self.rounds.choke {
                 self.rounds.choke = now + ROUND;
-                self.choke_round(streams, cx);
+                if self.fetch.is_none() {
+                    self.choke_round(streams, cx);
+                }
                 self.end_rate_window(streams, now);
             }
             if now >= self.rounds.refill {
@@ -811,6 +815,7 @@ impl Torrent {
         }
         if let Some(fetch) = &mut self.fetch {
             fetch.forget(id);
+            fetch.heard.forget(id);
         }
         let unwelcome = peer.greeting().is_some_and(|greeting| greeting.is_unwelcome(&reason));
         let freed_slot = !peer.we_choke;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::content::Whose;
 use super::picker::{BlockId, PickOptions, Picker, Pieces, Received, Standing};
 use super::trees::Trees;
-use super::{Origin, Phase, REFILL_EVERY, Torrent};
+use super::{Phase, REFILL_EVERY, Torrent};
 use crate::bencode::Tape;
 use crate::bitfield::Bitfield;
 use crate::chunks::Chunks;
@@ -46,37 +46,23 @@ impl Torrent {
 
     /// Both sides shook hands: say what we are and have.
     pub(crate) fn greet(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
-        let Some(peer) = streams.peer_mut(id) else { return };
-        let (reserved, address, encryption) = (peer.reserved, peer.address, peer.encryption);
         let now = cx.now();
+        let Some(peer) = streams.peer_mut(id) else { return };
+        let (fast, address, encryption) = (peer.fast(), peer.address, peer.encryption);
         peer.last_received = now;
         peer.last_block = now;
         peer.bored_at = now + cx.config.no_interest_timeout();
         peer.suspect = self.blame.is_suspect(address.ip());
         cx.stats.peers_connected += 1;
         cx.stats.peers_encrypted += u64::from(encryption == Some(Method::Rc4));
-        if reserved.extension_protocol() {
-            let hello = ExtensionHandshake {
-                ids: ExtensionIds::local(EXTENSIONS),
-                client: ClientName::from_bytes(cx.config.user_agent.as_bytes())
-                    .filter(|_| !cx.config.anonymous),
-                requests_max: core::num::NonZeroU32::new(crate::peer::REQUESTS_MAX),
-                listen_port: core::num::NonZeroU16::new(cx.listen_port),
-                your_ip: Some(address.ip().to_canonical()),
-                metadata_len: self.metadata_len(),
-                upload_only: self.is_complete().then_some(true),
-                ..ExtensionHandshake::default()
-            };
-            let mut payload = Vec::new();
-            hello.encode(&mut payload);
-            let message = Message::Extended { id: EXTENSION_HANDSHAKE, payload: payload.into() };
-            streams.send_message(id, &message, cx);
-        }
-        let have = if reserved.fast() && self.is_complete() {
+        self.say_hello(id, streams, cx);
+        // What is here is not known before it runs; those who come early are told of it then.
+        let running = matches!(self.phase, Phase::Running);
+        let have = if running && fast && self.is_complete() {
             Some(Message::HaveAll)
-        } else if self.picker.have_count() > 0 {
+        } else if running && self.picker.have_count() > 0 {
             Some(Message::Bitfield(self.pieces_here().to_wire().into()))
-        } else if reserved.fast() {
+        } else if fast {
             Some(Message::HaveNone)
         } else {
             None
@@ -87,6 +73,29 @@ impl Torrent {
         streams.rearm(id, cx);
         cx.event(Event::PeerConnected(self.id, address, encryption));
         self.arm(cx);
+    }
+
+    /// Says what we speak and are (BEP 10), for the first time or anew.
+    pub(super) fn say_hello(&self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
+        let Some(peer) = streams.peer(id).filter(|peer| peer.reserved.extension_protocol()) else {
+            return;
+        };
+        let complete = matches!(self.phase, Phase::Running) && self.is_complete();
+        let hello = ExtensionHandshake {
+            ids: ExtensionIds::local(EXTENSIONS),
+            client: ClientName::from_bytes(cx.config.user_agent.as_bytes())
+                .filter(|_| !cx.config.anonymous),
+            requests_max: core::num::NonZeroU32::new(crate::peer::REQUESTS_MAX),
+            listen_port: core::num::NonZeroU16::new(cx.listen_port),
+            your_ip: Some(peer.address.ip().to_canonical()),
+            metadata_len: self.metadata_len(),
+            upload_only: complete.then_some(true),
+            ..ExtensionHandshake::default()
+        };
+        let mut payload = alloc::vec::Vec::new();
+        hello.encode(&mut payload);
+        let message = Message::Extended { id: EXTENSION_HANDSHAKE, payload: payload.into() };
+        streams.send_message(id, &message, cx);
     }
 
     /// One message of an open connection.
@@ -145,7 +154,9 @@ impl Torrent {
                 }
                 peer.interested_in_us = true;
                 self.offer_slot(id, streams, cx);
-                self.offer_allowed(id, streams, cx);
+                if matches!(self.phase, Phase::Running) {
+                    self.offer_allowed(id, streams, cx);
+                }
             }
             Message::NotInterested => {
                 if peer.interested_in_us {
@@ -212,13 +223,12 @@ impl Torrent {
             if let Some(told) = hello.ids.told(Extension::Metadata) {
                 peer.metadata_id = NonZeroU8::new(told);
             }
-            // It will be let go when the metadata are here, and is to be found again then.
-            if self.fetch.is_some()
+            // It may be let go when the metadata are here, and is to be found again then.
+            if let Some(fetch) = &mut self.fetch
                 && !peer.outgoing
                 && let Some(port) = hello.listen_port
             {
-                let address = SocketAddr::new(peer.address.ip(), port.get());
-                self.known.add(address, Origin::Tracker);
+                fetch.heard.listens(id, SocketAddr::new(peer.address.ip(), port.get()));
             }
             self.on_metadata_source(id, hello.metadata_len, streams, cx);
             return Ok(());
@@ -316,18 +326,24 @@ impl Torrent {
         let Have::Some(bits) = &mut peer.have else { return Ok(()) };
         if bits.clear(piece.0) {
             self.picker.lost(piece);
-            self.update_interest(id, streams, cx);
+            if matches!(self.phase, Phase::Running) {
+                self.update_interest(id, streams, cx);
+            }
         }
         Ok(())
     }
 
     /// A peer has more than before: it may be of interest, or of none at all.
-    fn after_have(
+    pub(super) fn after_have(
         &mut self,
         id: StreamId,
         streams: &mut Streams,
         cx: &mut Cx,
     ) -> Result<(), CloseReason> {
+        // What is here is not known yet.
+        if !matches!(self.phase, Phase::Running) {
+            return Ok(());
+        }
         let Some(peer) = streams.peer(id) else { return Ok(()) };
         if peer.have.is_seed() && self.picker.is_finished() && self.is_complete() {
             return Err(Refusal::BothComplete.into());
@@ -455,6 +471,9 @@ impl Torrent {
             let requests = cx.scratch.split().freeze();
             streams.send(id, requests, &mut cx.out);
             streams.rearm(id, cx);
+            if cx.gate.down.rate().is_some() || self.gate.is_some() {
+                streams.note_fetching(id, &mut cx.out);
+            }
         }
     }
 
@@ -770,8 +789,11 @@ impl Torrent {
         }
         if peer.is_bored() && now >= peer.bored_at {
             let scarce = |used: usize, max: usize| used >= max - max / 3;
-            if scarce(connections, cx.config.peers_max)
-                || scarce(self.peers.len(), cx.config.torrent_peers_max)
+            // While the disk is looked at nobody knows who is of use.
+            let judged = matches!(self.phase, Phase::Running);
+            if judged
+                && (scarce(connections, cx.config.peers_max)
+                    || scarce(self.peers.len(), cx.config.torrent_peers_max))
             {
                 return Err(LimitReached::NoInterest.into());
             }

@@ -3,6 +3,7 @@
 
 mod checking;
 mod encryption;
+mod kept;
 mod matrix;
 mod metadata;
 mod padding;
