@@ -92,7 +92,7 @@ impl Torrent {
             upload_only: complete.then_some(true),
             ..ExtensionHandshake::default()
         };
-        let mut payload = alloc::vec::Vec::new();
+        let mut payload = Vec::new();
         hello.encode(&mut payload);
         let message = Message::Extended { id: EXTENSION_HANDSHAKE, payload: payload.into() };
         streams.send_message(id, &message, cx);
