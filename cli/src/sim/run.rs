@@ -206,7 +206,12 @@ impl Totals {
         let times = |over: f64| format!("{over:.2} times the bound");
         let virtual_time = out::seconds(self.virtual_s);
         if self.runs == 1 {
-            let hosts = format!("{}, {} of them honest clients", summary.hosts, summary.honest);
+            let nats = match summary.behind_nats {
+                0 => String::new(),
+                behind => format!("; {behind} behind NATs, of which the bound knows nothing"),
+            };
+            let (all, honest) = (summary.hosts, summary.honest);
+            let hosts = format!("{all}, {honest} of them honest clients{nats}");
             rows.push(("hosts", hosts));
             rows.push(("complete", format!("{} of {}", summary.complete, summary.honest)));
             let took = if summary.took_s > 0.0 && summary.bound_s > 0.0 {

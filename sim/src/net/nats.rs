@@ -353,6 +353,20 @@ impl<M: Machine> Net<M> {
 
     // Who is where.
 
+    /// Whether there are any.
+    pub(crate) const fn has_nats(&self) -> bool {
+        !self.nats.is_empty()
+    }
+
+    /// The host with a TCP socket that another one sees at this address; behind NATs, the one whom
+    /// they have a mapping for.
+    pub(crate) fn host_seen_at(&self, by: HostId, address: SocketAddr) -> Option<HostId> {
+        match realm_of(self.target(by, Protocol::Tcp, address)) {
+            (None, address) => self.by_ip.get(&address.ip()).copied(),
+            (Some(nat), address) => self.nats.inside.get(&(nat, address.ip())).copied(),
+        }
+    }
+
     /// An address of a host, as listeners and sockets are known by it.
     pub(super) fn placed(&self, host: HostId, address: SocketAddr) -> SocketAddr {
         in_realm(self.nats.realm(host), address)

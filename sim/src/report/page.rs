@@ -332,7 +332,8 @@ fn foot(out: &mut String, report: &Report) {
         (
             "The bound",
             "The least time in which any engine could do it, from when the last host came: the \
-             fluid bound of Kumar and Ross (2006), and the doublings of a first piece.",
+             fluid bound of Kumar and Ross (2006), and the doublings of a first piece. It takes for \
+             granted that everybody reaches everybody.",
         ),
         (
             "Jain's index",
@@ -352,6 +353,15 @@ fn foot(out: &mut String, report: &Report) {
         ("Time", "Virtual, counted from the beginning of a run, but for the time on the wall."),
     ] {
         let _ = write!(out, "<dt>{name}</dt><dd>{means}</dd>");
+    }
+    let runs = report.groups.iter().flat_map(|group| &group.runs);
+    let clients = runs.map(|run| (run.summary.behind_nats, run.summary.honest)).max();
+    if let Some((behind, honest)) = clients.filter(|(behind, _)| *behind > 0) {
+        let _ = write!(
+            out,
+            "<dt>NATs</dt><dd>{behind} of {honest} clients are behind NATs that forward nothing to \
+             them: nobody calls them. The bound takes no account of that.</dd>"
+        );
     }
     out.push_str("</dl></footer>\n");
 }

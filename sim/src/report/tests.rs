@@ -121,6 +121,19 @@ fn loads_nothing(html: &str, seen: &[String]) {
 }
 
 #[test]
+fn a_page_of_peers_behind_nats_says_that_the_bound_does_not_know() {
+    let says = |text: &str| {
+        let scenario = Scenario::parse("small", text).expect("a sound scenario");
+        let html = page(&report(&scenario, 0..1));
+        check(&html);
+        html.contains("5 of 6 clients are behind NATs")
+    };
+    assert!(says(&format!("{SMALL}nat = \"symmetric\"\n")));
+    assert!(!says(&format!("{SMALL}nat = {{ kind = \"symmetric\", forward = true }}\n")));
+    assert!(!says(SMALL));
+}
+
+#[test]
 fn a_page_of_one_run_is_well_formed_and_has_all_its_parts() {
     let html = page(&report(&small(), 1..2));
     let seen = check(&html);

@@ -4,6 +4,10 @@
 //! `max(F / u_s, F / d_min, N F / (u_s + sum of u_i))`, and on top the time in which a first piece
 //! reaches everybody if the number of its holders doubles each time (Mundinger, Weber and Weiss,
 //! 2008): `log2 N` piece times, and a round trip each.
+//!
+//! It takes for granted that everybody reaches everybody. Behind NATs that is not so: no swarm is
+//! faster for that, so it remains a bound, but how much longer the best one takes it does not say, nor
+//! whether those who reach nobody can be complete at all.
 
 use teem_core::time::Duration;
 
@@ -49,6 +53,16 @@ pub fn bound(plan: &Plan) -> Duration {
     };
     let piece = takes(u128::from(plan.piece_len.min(plan.content_len as u32)), middle);
     fluid + (piece + plan.between * 2) * doublings
+}
+
+/// Clients that nobody can call, as they are behind NATs that forward nothing to them. [`bound()`] takes
+/// no account of that.
+pub(super) fn behind_nats(plan: &Plan) -> usize {
+    let nats = plan.nats.iter().flat_map(|nat| {
+        let is_called = nat.forward && nat.behind.is_none();
+        nat.hosts.iter().skip(usize::from(is_called))
+    });
+    nats.filter(|host| plan.hosts[**host].role == Role::Peer).count()
 }
 
 fn missing(total: u128, host: &HostPlan) -> u128 {

@@ -59,6 +59,9 @@ pub struct Summary {
     pub hosts: usize,
     /// Honest clients among them.
     pub honest: usize,
+    /// Those of them behind NATs that forward nothing to them, so that nobody calls them: `bound_s`
+    /// takes no account of that.
+    pub behind_nats: usize,
     /// Clients that were complete, at the end or when they left.
     pub complete: usize,
     /// Calls of `handle_input`.
@@ -77,7 +80,7 @@ pub struct Summary {
     pub virtual_s: f64,
     /// When the last client was complete, in seconds after the last came; zero if not all were.
     pub took_s: f64,
-    /// The least time that the topology allows, in seconds.
+    /// The least time that the topology allows, in seconds, if everybody reaches everybody.
     pub bound_s: f64,
     /// `took_s` over `bound_s`; zero if there is no bound.
     pub over_bound: f64,

@@ -18,7 +18,7 @@ use teem_core::torrent::picker::{BLOCK_LEN, Candidate, Order, PieceOrder};
 use teem_core::torrent::resume::resume_name;
 use teem_core::tracker::server;
 
-use super::bound::bound;
+use super::bound::{behind_nats, bound};
 use super::check::{Checks, Failure};
 use super::nats::Homes;
 use super::plan::{Choking, Family, Fault, Leaves, PickOrder, Plan, Preload, Role};
@@ -338,6 +338,7 @@ impl Run {
             digest: format!("{:016x}", self.net.digest()),
             hosts: self.plan.hosts.iter().filter(|host| host.role != Role::Nobody).count(),
             honest,
+            behind_nats: behind_nats(&self.plan),
             complete,
             events: counters.events,
             timeouts: counters.timeouts,

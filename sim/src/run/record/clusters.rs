@@ -1,5 +1,7 @@
 //! Who serves whom: the time of upload slots, by classes of uplinks.
 
+use std::net::SocketAddr;
+
 use teem_core::session::PeerSnapshot;
 
 use super::peer::Watch;
@@ -63,13 +65,13 @@ impl Slots {
         &mut self,
         place: usize,
         peers: &[PeerSnapshot],
-        fetching: impl Fn(std::net::IpAddr) -> Option<usize>,
+        fetching: impl Fn(SocketAddr) -> Option<usize>,
     ) {
         let Some(giver) = self.class_of[place] else { return };
         let mut connected = vec![0.0; self.classes.len()];
         let mut served = 0.0;
         for peer in peers {
-            let other = fetching(peer.address.ip());
+            let other = fetching(peer.address);
             let Some(taker) = other.and_then(|other| self.class_of[other]) else { continue };
             connected[taker] += 1.0;
             if !peer.choked {

@@ -23,6 +23,8 @@ pub use recording::{
 pub use reduce::jain;
 pub use streams::{STREAM_SAMPLES_MAX, STREAMS_MAX, StreamSample, StreamSeries};
 
+use std::net::{IpAddr, SocketAddr};
+
 use teem_core::session::Event;
 use teem_core::time::Duration;
 
@@ -218,7 +220,7 @@ impl Recorder {
         &mut self,
         next: Nanos,
         net: &Net<Node>,
-        host_at: impl Fn(std::net::IpAddr) -> Option<HostId>,
+        host_at: impl Fn(IpAddr) -> Option<HostId>,
     ) {
         while self.due <= next {
             let at = self.due;
@@ -287,7 +289,7 @@ impl Recorder {
         &mut self,
         at: Nanos,
         net: &Net<Node>,
-        host_at: &impl Fn(std::net::IpAddr) -> Option<HostId>,
+        host_at: &impl Fn(IpAddr) -> Option<HostId>,
     ) {
         let count = self.watches.len();
         let mut looks = 0;
@@ -305,11 +307,18 @@ impl Recorder {
             let peers = session.peers(torrent.id);
             watch.look(at, &torrent, &peers, net.traffic(watch.host).received_bytes);
             let Some(slots) = &mut self.slots else { continue };
-            let class_of = |ip| {
-                let other = host_at(ip).and_then(|host| self.place[host])?;
+            let host = watch.host;
+            let fetching = |address: SocketAddr| {
+                // Several may be behind one address of a NAT.
+                let other = if net.has_nats() {
+                    net.host_seen_at(host, address)
+                } else {
+                    host_at(address.ip())
+                };
+                let other = other.and_then(|other| self.place[other])?;
                 self.watches[other].is_fetching().then_some(other)
             };
-            slots.look(place, &peers, class_of);
+            slots.look(place, &peers, fetching);
         }
         self.turn = (self.turn + steps) % count.max(1);
     }

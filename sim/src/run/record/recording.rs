@@ -17,7 +17,8 @@ pub struct Recording {
     pub begins_s: f64,
     /// When the last planned trouble was over; zero if there was none.
     pub healed_s: f64,
-    /// The least time that the topology allows, from [`Recording::begins_s`] on; zero: none.
+    /// The least time that the topology allows if everybody reaches everybody, from
+    /// [`Recording::begins_s`] on; zero: none.
     pub bound_s: f64,
     /// Bytes that everybody wants.
     pub content_len: u64,

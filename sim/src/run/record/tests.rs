@@ -185,6 +185,38 @@ bound = 10
 }
 
 #[test]
+fn peers_that_share_the_address_of_a_nat_are_told_apart() {
+    // Fast ones can be called, slow ones are behind one NAT, and a fast one besides.
+    let text = r#"
+content = "4 MiB"
+piece = "64 KiB"
+nats = [
+  { name = "carrier", kind = "carrier-grade" },
+  { name = "home", kind = "symmetric", behind = "carrier" },
+]
+peers = [
+  { role = "seeder", up = "500 kB/s" },
+  { role = "leecher", count = 4, up = "500 kB/s" },
+  { role = "leecher", count = 4, up = "50 kB/s", behind = "home" },
+  { role = "leecher", count = 4, up = "50 kB/s", behind = "carrier" },
+  { role = "leecher", up = "500 kB/s", behind = "home" },
+]
+[gate]
+bound = 10
+"#;
+    let scenario = Scenario::parse("shared", text).expect("a sound scenario");
+    let (outcome, recording) = recorded(&scenario.draw(0, false));
+    assert_eq!(outcome.failures, []);
+    let clusters = recording.clusters.expect("uplinks differ");
+    // Of the others that a fast one is connected to, four are fast and eight slow, for some time.
+    let by_lot = clusters.by_lot[1][0];
+    assert!((0.4..0.8).contains(&by_lot), "{clusters:?}");
+    assert!(clusters.observed[1][0] > 0.0, "{clusters:?}");
+    // Slow ones cannot call one another: they serve fast ones alone.
+    assert!(clusters.observed[0][0] < 1e-9, "{clusters:?}");
+}
+
+#[test]
 fn classes_are_thirds_where_every_uplink_is_another() {
     let plan = small("", 8);
     let watches: Vec<Watch> =
