@@ -190,12 +190,15 @@ fn nats_of_a_file_that_make_no_sense_are_refused_in_words() {
     }
 }
 
+/// What is changed about a plan.
+type Change<'a> = &'a dyn Fn(&mut Plan);
+
 #[test]
 fn a_nat_that_no_file_can_say_is_told() {
     let text =
         "content = \"256 KiB\"\n[[peers]]\nrole = \"seeder\"\ncount = 3\nnat = \"full-cone\"\n";
     let plan = parsed(text).plan();
-    let changes: [(&str, &dyn Fn(&mut Plan)); 5] = [
+    let changes: [(&str, Change<'_>); 5] = [
         ("the NAT", &|plan| plan.nats[0].config.tcp_transitory = Duration::from_secs(7)),
         ("not in order", &|plan| plan.nats[0].hosts = vec![2, 1]),
         ("two NATs", &|plan| plan.nats[0].hosts = vec![0, 1]),
