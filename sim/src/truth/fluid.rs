@@ -21,7 +21,9 @@
 //! - Content has a size. In the model it has none: whatever is moved lets somebody go, so that
 //!   after a step of `lambda` departures follow at once. Here nobody is done before all of it was
 //!   moved. [`Outcome::cohorts`] is the same model with that in it: all leechers share what there
-//!   is evenly, and each leaves when its share adds up to the content.
+//!   is evenly, and each leaves when its share adds up to the content. After arrivals became three
+//!   times as many it is 27 % off the equations for some `T`, as nobody leaves for one `T` and then as
+//!   many as came; whatever moves content is to follow it, and is as far from the equations.
 //! - A newcomer has nothing to give before its first piece is complete, and has to be unchoked: some
 //!   ten seconds on top of `T`. Where uplinks are so slow that a block takes many seconds it is far
 //!   more, as choking goes by the clock: with a fourth of the rate and of the content, so with the
@@ -106,9 +108,19 @@ impl Outcome {
     /// How far leechers were from one of the models from one second to another: the root of the
     /// mean square, in units of what the model says.
     pub fn off(&self, model: &[Numbers], from: usize, to: usize) -> f64 {
-        let off = (from..to).map(|at| (self.counts[at].0 / model[at].0 - 1.0).powi(2));
-        mean(off).sqrt()
+        off(&self.counts, model, from, to)
     }
+
+    /// How far the model in which content has a size is itself from the equations: nobody can be
+    /// expected to come nearer to them.
+    pub fn models_off(&self, from: usize, to: usize) -> f64 {
+        off(&self.cohorts, &self.fluid, from, to)
+    }
+}
+
+fn off(counts: &[Numbers], model: &[Numbers], from: usize, to: usize) -> f64 {
+    let off = (from..to).map(|at| (counts[at].0 / model[at].0 - 1.0).powi(2));
+    mean(off).sqrt()
 }
 
 fn mean(of: impl Iterator<Item = f64>) -> f64 {
