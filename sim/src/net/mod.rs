@@ -534,6 +534,7 @@ impl<M: Machine> Net<M> {
         self.settle()?;
         let Some(next) = self.agenda.next() else { return Ok(false) };
         self.advance(next);
+        self.fetch_ahead();
         while let Some((at, what)) = self.agenda.pop(self.now) {
             self.happen(at, what)?;
             self.settle_machines()?;
@@ -601,6 +602,9 @@ impl<M: Machine> Net<M> {
             What::Room(id, side) => self.on_room(id, side, at),
             What::Broken(id, side) => self.on_broken(id, side),
             What::Datagram(number) => self.on_datagram(number),
+            What::Comes { packet, host, bytes } => {
+                return self.on_comes(packet, host as HostId, bytes);
+            }
             What::Packet(number) => return self.on_packet(number),
             What::Wake(link) => self.on_wake(link),
             What::Resend(id, side) => self.on_resend(id, side, at),

@@ -10,6 +10,7 @@
 //! only positions travel. Calls and their answers are packets, too, and are made again when lost.
 
 mod tap;
+mod transit;
 
 use std::net::SocketAddr;
 
@@ -20,10 +21,11 @@ use teem_core::rng::Seed;
 use teem_core::time::Duration;
 
 pub(super) use self::tap::Taps;
+use self::transit::{Datagram, Load, Packet, Sent, Transit, Way};
 use super::agenda::{ConnectionId, Side, What};
 use super::link::{Access, Topology};
-use super::pipe::{Mark, Pipe};
-use super::{Fidelity, HostId, Net};
+use super::pipe::{Mark, Parcel, Pipe};
+use super::{Fidelity, HostId, Net, Stuck};
 use crate::packet::line::{Fate, Weather};
 use crate::packet::queue::{Link, Offered};
 use crate::packet::tcp::{Ack, Config, MSS, Receiver, Segment, Sender, Snapshot};
@@ -43,12 +45,13 @@ const DOWN: usize = 1;
 #[derive(Debug, Default)]
 pub(super) struct Wires {
     hosts: Vec<Wire>,
-    slots: Vec<Option<Packet>>,
-    free: Vec<u32>,
+    transit: Transit,
     /// By the slots of connections.
-    tcp: Vec<Option<Box<Tcp>>>,
+    tcp: Vec<Option<Tcp>>,
     config: Config,
     dropped: Vec<u32>,
+    /// Whom the packets of a moment go to.
+    ahead: Vec<(ConnectionId, Side)>,
 }
 
 /// What a host is attached with.
@@ -81,13 +84,15 @@ impl Noise {
 #[derive(Debug)]
 struct Tcp {
     id: ConnectionId,
-    ends: [TcpEnd; 2],
+    ends: Box<[TcpEnd; 2]>,
 }
 
+/// In the order of use, so that what most segments touch lies together: thousands of ends are in use
+/// at a time, and each segment comes to another one.
 #[derive(Debug)]
+#[repr(C)]
 struct TcpEnd {
     sender: Sender,
-    receiver: Receiver,
     /// It sends nothing more, not even again.
     is_halted: bool,
     /// The times of the entries that count.
@@ -95,50 +100,17 @@ struct TcpEnd {
     ack_at: Nanos,
     /// When the last segment of it came to the receiver's link: they stay in order.
     last_between: Nanos,
+    /// Positions of the other side's stream that are out of its pipe.
+    taken: u64,
+    /// With fewer positions in order there is nothing more to take out, and nothing to hand in.
+    whole_at: u64,
+    receiver: Receiver,
 }
 
-/// Something on its way.
-#[derive(Clone, Debug)]
-struct Packet {
-    from: u32,
-    to: u32,
-    /// With headers.
-    bytes: u32,
-    is_here: bool,
-    load: Load,
-}
-
-#[derive(Clone, Debug)]
-enum Load {
-    Datagram {
-        from: SocketAddr,
-        to: SocketAddr,
-        bytes: Bytes,
-    },
-    /// A call, and the answer to it.
-    Call(ConnectionId),
-    Answer(ConnectionId),
-    /// From this side.
-    Segment(ConnectionId, Side, Option<Segment>, Ack),
-    /// This side's system will have nothing to do with what came.
-    Reset(ConnectionId, Side),
-    /// What came from here was too big for the way.
-    TooBig(u16, Sent),
-}
-
-/// What a notice is about.
-#[derive(Clone, Copy, Debug)]
-enum Sent {
-    Datagram { from: SocketAddr, to: SocketAddr },
-    Segment(ConnectionId, Side),
-}
-
-impl Load {
-    const fn id(&self) -> Option<(ConnectionId, Side)> {
-        match self {
-            Self::Segment(id, side, ..) => Some((*id, *side)),
-            _ => None,
-        }
+impl TcpEnd {
+    /// Reads one number of each line of the cache.
+    fn fetch(&self) -> u64 {
+        self.sender.fetch() ^ self.receiver.fetch() ^ self.last_between.0
     }
 }
 
@@ -165,21 +137,6 @@ impl Wires {
         wire.links[DOWN].set_rate(now, access.down_bytes_per_s);
     }
 
-    fn insert(&mut self, packet: Packet) -> u32 {
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = Some(packet);
-            return slot;
-        }
-        self.slots.push(Some(packet));
-        self.slots.len() as u32 - 1
-    }
-
-    fn remove(&mut self, slot: u32) -> Option<Packet> {
-        let packet = self.slots[slot as usize].take()?;
-        self.free.push(slot);
-        Some(packet)
-    }
-
     /// Both ends of a connection begin anew.
     pub(super) fn connect(&mut self, id: ConnectionId) {
         let slot = id.slot() as usize;
@@ -193,8 +150,10 @@ impl Wires {
             timer_at: Nanos::NEVER,
             ack_at: Nanos::NEVER,
             last_between: Nanos::ZERO,
+            taken: 0,
+            whole_at: 0,
         };
-        self.tcp[slot] = Some(Box::new(Tcp { id, ends: [end(), end()] }));
+        self.tcp[slot] = Some(Tcp { id, ends: Box::new([end(), end()]) });
     }
 
     fn end(&mut self, id: ConnectionId, side: Side) -> Option<&mut TcpEnd> {
@@ -247,51 +206,49 @@ impl<M: Machine> Net<M> {
     fn launch(&mut self, packet: Packet) {
         self.counters.packets += 1;
         self.tap_launched(&packet);
-        let [from, to] = [packet.from, packet.to].map(|host| host as HostId);
+        let Way { from, to, bytes, .. } = packet.way;
+        let [from, to] = [from, to].map(|host| host as HostId);
         if self.topology.is_cut(from, to) {
             self.counters.cut += 1;
-            self.lose_packet(&packet);
+            self.lose_packet(&packet.load);
             return;
         }
         let [one, other] = [&self.wires.hosts[from], &self.wires.hosts[to]];
         let mtu = one.mtu.min(other.mtu);
-        if packet.bytes > u32::from(mtu) {
+        let Some(bytes) = u16::try_from(bytes).ok().filter(|bytes| *bytes <= mtu) else {
             self.counters.packets_too_big += 1;
             let vanishes = [one, other].iter().any(|it| it.mtu == mtu && it.is_black_hole);
             if !vanishes {
                 self.refuse_size(&packet, mtu);
             }
-            self.lose_packet(&packet);
+            self.lose_packet(&packet.load);
             return;
-        }
-        let bytes = packet.bytes;
-        let number = self.wires.insert(packet);
+        };
+        let number = self.wires.transit.insert(packet);
         self.offer(from, UP, number, bytes);
     }
 
     /// Tells whoever sent a packet that it was too big, after the way there and back.
     fn refuse_size(&mut self, packet: &Packet, mtu: u16) {
-        let about = match packet.load {
-            Load::Datagram { from, to, .. } => Sent::Datagram { from, to },
-            Load::Segment(id, side, ..) => Sent::Segment(id, side),
+        let about = match (&packet.load, packet.way.of) {
+            (Load::Datagram(datagram), _) => Sent::Datagram(datagram.from, datagram.to),
+            (Load::Segment(..), Some((id, side))) => Sent::Segment(id, side),
             _ => return,
         };
-        let (from, to) = (packet.from as HostId, packet.to as HostId);
-        let delay = self.topology.delay(from, to) + self.topology.delay(to, from);
+        let Way { from, to, .. } = packet.way;
         let notice = Packet {
-            from: packet.to,
-            to: packet.from,
-            bytes: 0,
-            is_here: true,
-            load: Load::TooBig(mtu, about),
+            way: Way { from: to, to: from, bytes: 0, of: None },
+            load: Load::TooBig(mtu, Box::new(about)),
         };
-        let number = self.wires.insert(notice);
+        let number = self.wires.transit.insert(notice);
+        let (from, to) = (from as HostId, to as HostId);
+        let delay = self.topology.delay(from, to) + self.topology.delay(to, from);
         self.agenda.push(self.now + delay, What::Packet(number));
     }
 
-    fn lose_packet(&mut self, packet: &Packet) {
-        match packet.load {
-            Load::Datagram { .. } => self.counters.datagrams_lost += 1,
+    fn lose_packet(&mut self, load: &Load) {
+        match load {
+            Load::Datagram(_) => self.counters.datagrams_lost += 1,
             Load::Segment(..) => self.counters.losses += 1,
             _ => {}
         }
@@ -299,16 +256,16 @@ impl<M: Machine> Net<M> {
 
     fn drop_packet(&mut self, number: u32) {
         self.counters.packets_dropped += 1;
-        if let Some(packet) = self.wires.remove(number) {
-            self.lose_packet(&packet);
+        if let Some(packet) = self.wires.transit.remove(number) {
+            self.lose_packet(&packet.load);
         }
     }
 
     /// A packet comes to a link.
-    fn offer(&mut self, host: HostId, way: usize, number: u32, bytes: u32) {
+    fn offer(&mut self, host: HostId, way: usize, number: u32, bytes: u16) {
         let link = &mut self.wires.hosts[host].links[way];
         let was_waiting = link.wake_at().is_some();
-        match link.offer(self.now, number, bytes) {
+        match link.offer(self.now, number, bytes.into()) {
             Offered::Leaves(at) => self.left(way, number, at),
             Offered::Dropped => self.drop_packet(number),
             Offered::Waits => {
@@ -351,24 +308,24 @@ impl<M: Machine> Net<M> {
 
     /// A packet goes from one host's line to the other's.
     fn cross(&mut self, number: u32, at: Nanos) {
-        let Some(packet) = &self.wires.slots[number as usize] else { return };
-        let [from, to] = [packet.from, packet.to].map(|host| host as HostId);
-        let stream = packet.load.id();
+        let way = *self.wires.transit.way(number);
+        let [from, to] = [way.from, way.to].map(|host| host as HostId);
+        let segment_of = self.wires.transit.segment_of(number);
         let fates = [(from, UP), (to, DOWN)].map(|(host, way)| {
             let line = self.topology.line_of(host);
             let weather = self.wires.hosts[host].weather.as_mut();
             weather.map_or_else(Fate::default, |weather| weather[way].next(line))
         });
-        let is_damaged = stream.is_some() && fates.iter().any(|fate| fate.flipped.is_some());
+        let is_damaged = segment_of.is_some() && fates.iter().any(|fate| fate.flipped.is_some());
         let is_lost = fates.iter().any(|fate| fate.is_lost);
         if is_lost || is_damaged || self.topology.is_lost_alone(from, to) {
-            if let Some(packet) = self.wires.remove(number) {
-                self.lose_packet(&packet);
+            if let Some(packet) = self.wires.transit.remove(number) {
+                self.lose_packet(&packet.load);
             }
             return;
         }
         let mut arrives = at + self.topology.delay(from, to);
-        if let Some((id, side)) = stream {
+        if let Some((id, side)) = segment_of {
             arrives += self.wires.hosts[from].noise.draw();
             if let Some(end) = self.wires.end(id, side) {
                 // A delay that varies does not by itself change the order of a stream.
@@ -377,52 +334,73 @@ impl<M: Machine> Net<M> {
             }
         }
         arrives += fates[0].later + fates[1].later;
+        // No larger than any MTU.
+        let (host, bytes) = (way.to, way.bytes as u16);
         for fate in fates {
-            if let (Some(draw), Some(packet)) =
-                (fate.flipped, &mut self.wires.slots[number as usize])
-            {
-                packet.damage(draw);
+            if let Some(draw) = fate.flipped {
+                self.wires.transit.damage(number, draw);
             }
             if fate.is_doubled
-                && let Some(copy) = self.wires.slots[number as usize].clone()
+                && let Some(copy) = self.wires.transit.double(number)
             {
-                let copy = self.wires.insert(copy);
                 self.tap_doubled(number, copy);
-                self.agenda.push(arrives, What::Packet(copy));
+                self.agenda.push(arrives, What::Comes { packet: copy, host, bytes });
             }
         }
-        self.agenda.push(arrives, What::Packet(number));
+        self.agenda.push(arrives, What::Comes { packet: number, host, bytes });
     }
 
-    /// A packet is at its next place.
-    pub(super) fn on_packet(&mut self, number: u32) -> Result<(), super::Stuck> {
-        let Some(packet) = &mut self.wires.slots[number as usize] else { return Ok(()) };
-        let to = packet.to as HostId;
-        if !std::mem::replace(&mut packet.is_here, true) && self.has_down_link(to) {
-            let bytes = self.wires.slots[number as usize].as_ref().map_or(0, |it| it.bytes);
+    /// Fetches from memory what the packets of this slice of time will need. There are thousands of
+    /// connections, and each packet goes to another one: whatever it needs is far away. One after
+    /// the other each would be waited for; here all are waited for together.
+    pub(super) fn fetch_ahead(&mut self) {
+        let Some(arriving) = self.agenda.take_turned() else { return };
+        let Wires { transit, ahead, tcp, .. } = &mut self.wires;
+        ahead.clear();
+        ahead.extend(arriving.filter_map(|number| transit.fetch(number)));
+        let mut read = 0;
+        for (id, side) in &*ahead {
+            let end = self.connections.get(*id).map(|it| it.ends[usize::from(1 - side)].host);
+            read ^= u64::from(end.unwrap_or_default());
+            let tcp = tcp.get(id.slot() as usize).and_then(Option::as_ref);
+            read ^= tcp.map_or(0, |tcp| tcp.ends[usize::from(1 - side)].fetch());
+        }
+        // Nothing comes of it, and it is to be read all the same.
+        std::hint::black_box(read);
+    }
+
+    /// A packet comes to the line of a host.
+    pub(super) fn on_comes(&mut self, number: u32, to: HostId, bytes: u16) -> Result<(), Stuck> {
+        if self.wires.hosts[to].links[DOWN].is_limited() {
             self.offer(to, DOWN, number, bytes);
             return Ok(());
         }
-        let Some(packet) = self.wires.remove(number) else { return Ok(()) };
+        self.on_packet(number)
+    }
+
+    /// A packet is there.
+    pub(super) fn on_packet(&mut self, number: u32) -> Result<(), Stuck> {
+        let Some(packet) = self.wires.transit.remove(number) else { return Ok(()) };
         self.tap_landed(number, &packet);
-        match packet.load {
-            Load::Datagram { from, to, bytes } => self.take_datagram(from, to, &bytes),
-            Load::Call(id) => return self.on_dial(id),
-            Load::Answer(id) => self.on_answer(id),
-            Load::Segment(id, side, segment, ack) => self.on_segment(id, side, segment, &ack),
-            Load::Reset(id, side) => self.on_reset_packet(id, side),
-            Load::TooBig(mtu, about) => self.on_too_big(mtu, about),
+        match (packet.load, packet.way.of) {
+            (Load::Datagram(it), _) => self.take_datagram(it.from, it.to, &it.bytes),
+            (Load::Call, Some((id, _))) => return self.on_dial(id),
+            (Load::Answer, Some((id, _))) => self.on_answer(id),
+            (Load::Segment(segment, ack), Some((id, side))) => {
+                self.on_segment(id, side, segment, &ack);
+            }
+            (Load::Reset, Some((id, side))) => self.on_reset_packet(id, side),
+            (Load::TooBig(mtu, about), _) => self.on_too_big(mtu, &about),
+            (Load::Call | Load::Answer | Load::Segment(..) | Load::Reset, None) => {
+                unreachable!("it is of a connection")
+            }
         }
         Ok(())
     }
 
-    fn has_down_link(&self, host: HostId) -> bool {
-        self.topology.access(host).down_bytes_per_s.is_some()
-    }
-
-    fn on_too_big(&mut self, mtu: u16, about: Sent) {
-        match about {
-            Sent::Datagram { from, to } => {
+    fn on_too_big(&mut self, mtu: u16, about: &Sent) {
+        match *about {
+            Sent::Datagram(from, to) => {
                 let Some((host, socket)) = self.sockets.get(&from).copied() else { return };
                 let size = usize::from(mtu).saturating_sub(UDP_HEADERS);
                 self.input(host, Input::Socket(socket, SocketInput::TooBig { to, size }));
@@ -446,13 +424,9 @@ impl<M: Machine> Net<M> {
         bytes: Bytes,
     ) {
         let [from, to] = addresses;
-        self.launch(Packet {
-            from: host as u32,
-            to: other as u32,
-            bytes: (bytes.len() + UDP_HEADERS) as u32,
-            is_here: false,
-            load: Load::Datagram { from, to, bytes },
-        });
+        let size = (bytes.len() + UDP_HEADERS) as u32;
+        let load = Load::Datagram(Box::new(Datagram { from, to, bytes }));
+        self.launch(Packet { way: Way::new(host as u32, other as u32, size, None), load });
     }
 
     // Connections.
@@ -485,24 +459,24 @@ impl<M: Machine> Net<M> {
             return;
         }
         self.agenda.push(self.now + super::streams::DIAL_AGAIN * (1 << tries), What::Dial(id));
-        self.launch_empty(ends[0].host, ends[1].host, Load::Call(id));
+        self.launch_empty([ends[0].host, ends[1].host], (id, 0), Load::Call);
     }
 
     /// Answers a call.
     pub(super) fn launch_answer(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let ends = connection.ends;
-        self.launch_empty(ends[1].host, ends[0].host, Load::Answer(id));
+        self.launch_empty([ends[1].host, ends[0].host], (id, 1), Load::Answer);
     }
 
     pub(super) fn launch_reset(&mut self, id: ConnectionId, side: Side) {
         let Some(connection) = self.connections.get(id) else { return };
         let [from, to] = [side, 1 - side].map(|side| connection.ends[usize::from(side)].host);
-        self.launch_empty(from, to, Load::Reset(id, side));
+        self.launch_empty([from, to], (id, side), Load::Reset);
     }
 
-    fn launch_empty(&mut self, from: u32, to: u32, load: Load) {
-        self.launch(Packet { from, to, bytes: TCP_HEADERS as u32, is_here: false, load });
+    fn launch_empty(&mut self, [from, to]: [u32; 2], of: (ConnectionId, Side), load: Load) {
+        self.launch(Packet { way: Way::new(from, to, TCP_HEADERS as u32, Some(of)), load });
     }
 
     /// So many bytes more are to be sent by this side, and are in its pipe.
@@ -533,13 +507,9 @@ impl<M: Machine> Net<M> {
             has_sent = true;
             let ack = end.receiver.ack();
             self.counters.segments_again += u64::from(segment.is_again);
-            self.launch(Packet {
-                from,
-                to,
-                bytes: u32::from(segment.payload()) + TCP_HEADERS as u32,
-                is_here: false,
-                load: Load::Segment(id, side, Some(segment), ack),
-            });
+            let bytes = u32::from(segment.payload()) + TCP_HEADERS as u32;
+            let way = Way::new(from, to, bytes, Some((id, side)));
+            self.launch(Packet { way, load: Load::Segment(Some(segment), ack) });
         }
         self.arm(id, side);
         has_sent
@@ -609,7 +579,7 @@ impl<M: Machine> Net<M> {
         let [from, to] = [side, 1 - side].map(|side| connection.ends[usize::from(side)].host);
         let Some(end) = self.wires.end(id, side) else { return };
         let ack = end.receiver.ack();
-        self.launch_empty(from, to, Load::Segment(id, side, None, ack));
+        self.launch_empty([from, to], (id, side), Load::Segment(None, ack));
     }
 
     /// A segment of this side, or an acknowledgement, comes to the other.
@@ -629,11 +599,9 @@ impl<M: Machine> Net<M> {
         let Some(tcp) = self.wires.end(id, here) else { return };
         tcp.sender.on_ack(now, ack);
         let reply = segment.map(|segment| tcp.receiver.on_segment(now, &segment));
-        if let Some(reply) = reply
-            && reply.in_order > 0
-        {
-            self.take_in_order(id, side, reply.in_order);
-            self.deliver(id, here);
+        let is_whole = tcp.receiver.next() >= tcp.whole_at;
+        if is_whole && reply.is_some_and(|reply| reply.in_order > 0) {
+            self.take_in_order(id, side);
         }
         let has_sent = self.pump(id, here);
         if reply.is_some_and(|reply| reply.acks_now) && !has_sent {
@@ -660,12 +628,30 @@ impl<M: Machine> Net<M> {
         }
     }
 
-    /// So many positions of what this side sent are in order at the other.
-    fn take_in_order(&mut self, id: ConnectionId, side: Side, positions: u64) {
+    /// More of what this side sent is in order at the other, and is handed in as far as it is whole.
+    fn take_in_order(&mut self, id: ConnectionId, side: Side) {
         let Some(connection) = self.connections.get(id) else { return };
         let number = connection.ends[usize::from(side)].pipe;
-        let Some(pipe) = self.pipes.get_mut(number) else { return };
-        pipe.take(positions);
+        let (Some(pipe), Some(end)) = (self.pipes.get_mut(number), self.wires.end(id, 1 - side))
+        else {
+            return;
+        };
+        end.taken += pipe.take(end.receiver.next() - end.taken);
+        end.whole_at = end.taken + pipe.waiting.front().map_or(0, Parcel::positions);
+        self.deliver(id, 1 - side);
+        // What the machine does not take now, it is offered again with what comes next.
+        if let Some(pipe) = self.pipes.get_mut(number)
+            && (!pipe.inbox.is_empty() || pipe.finished)
+        {
+            self.look_again(id, side);
+        }
+    }
+
+    /// What of this side's stream is next to be handed in is not what it was.
+    pub(super) fn look_again(&mut self, id: ConnectionId, side: Side) {
+        if let Some(end) = self.wires.end(id, 1 - side) {
+            end.whole_at = 0;
+        }
     }
 
     /// A machine took so many bytes that came to this side, or nobody will.
@@ -677,41 +663,22 @@ impl<M: Machine> Net<M> {
     }
 }
 
-impl Packet {
-    /// Turns one bit of a datagram over.
-    fn damage(&mut self, draw: u64) {
-        if let Load::Datagram { bytes, .. } = &mut self.load
-            && !bytes.is_empty()
-        {
-            let mut copy = bytes.to_vec();
-            let bit = (u128::from(draw) * (copy.len() as u128 * 8)) >> 64;
-            copy[bit as usize / 8] ^= 1 << (bit % 8);
-            *bytes = copy.into();
-        }
-    }
-}
-
 impl Pipe {
-    /// So many positions more of what waits have arrived in order. What a machine handed over
-    /// together is handed in together, as from a system that gathers what comes.
-    fn take(&mut self, positions: u64) {
-        self.in_order += positions;
-        while let Some(first) = self.waiting.front() {
-            let is_end = first.mark == Mark::Finish;
-            let takes = if is_end { 1 } else { u64::from(first.len) };
-            if takes > self.in_order {
-                break;
-            }
-            self.in_order -= takes;
-            let parcel = self.waiting.pop_front();
-            if is_end {
-                self.finished = true;
-                continue;
-            }
-            self.inbox.extend(parcel.into_iter().flat_map(|parcel| parcel.parts));
-            self.waiting_bytes -= takes as usize;
-            self.inbox_bytes += takes as usize;
+    /// So many positions of what waits have arrived in order. What a machine handed over together is
+    /// handed in together, as from a system that gathers what comes. Returns how many that took.
+    fn take(&mut self, in_order: u64) -> u64 {
+        let mut taken = 0;
+        while let Some(first) = self.waiting.front()
+            && taken + first.positions() <= in_order
+            && let Some(parcel) = self.waiting.pop_front()
+        {
+            taken += parcel.positions();
+            self.finished |= parcel.mark == Mark::Finish;
+            self.waiting_bytes -= parcel.len as usize;
+            self.inbox_bytes += parcel.len as usize;
+            self.inbox.extend(parcel.parts);
         }
+        taken
     }
 
     /// Takes back the last bytes that wait. Returns how many that were.
@@ -740,5 +707,12 @@ impl Pipe {
         }
         self.waiting_bytes -= bytes - left;
         bytes - left
+    }
+}
+
+impl Parcel {
+    /// Positions of the stream that it takes: the end of it takes one.
+    fn positions(&self) -> u64 {
+        u64::from(self.len) + u64::from(self.mark == Mark::Finish)
     }
 }
