@@ -30,6 +30,7 @@ use crate::packet::line::{Fate, Weather};
 use crate::packet::queue::{Link, Offered};
 use crate::packet::tcp::{Ack, Config, MSS, Receiver, Segment, Sender, Snapshot};
 use crate::packet::{TCP_HEADERS, UDP_HEADERS};
+use crate::splitmix::SplitMix64;
 use crate::time::Nanos;
 
 /// What systems and what they share add to the way of a segment, at most, drawn evenly: without it
@@ -65,18 +66,14 @@ struct Wire {
     noise: Noise,
 }
 
-/// Small numbers for [`NOISE`], which nothing else depends on: the generator of Steele, Lea and
-/// Flood (2014), known as `SplitMix64`.
+/// Draws of [`NOISE`], which nothing else depends on.
 #[derive(Debug)]
-struct Noise(u64);
+struct Noise(SplitMix64);
 
 impl Noise {
     fn draw(&mut self) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Duration::from_nanos(((word >> 32) * NOISE.as_nanos() as u64) >> 32)
+        let share = u64::from(self.0.next_half());
+        Duration::from_nanos((share * NOISE.as_nanos() as u64) >> 32)
     }
 }
 
@@ -127,7 +124,7 @@ impl Wires {
             weather: (!line.is_fair()).then(|| Box::new([weather(0), weather(1)])),
             mtu: line.mtu,
             is_black_hole: line.black_hole,
-            noise: Noise(seed.stream("noise", host).next_u64()),
+            noise: Noise(SplitMix64(seed.stream("noise", host).next_u64())),
         });
     }
 
