@@ -36,6 +36,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+mod splitmix;
 pub mod storage;
 pub mod swarm;
 mod sweep;

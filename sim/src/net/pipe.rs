@@ -104,8 +104,6 @@ pub(super) struct Pipe {
     pub(super) waiting: VecDeque<Parcel>,
     pub(super) waiting_bytes: usize,
     pub(super) travelling: VecDeque<Parcel>,
-    /// Positions of what waits that have arrived in order, in `packet` fidelity.
-    pub(super) in_order: u64,
     pub(super) inbox: VecDeque<Bytes>,
     pub(super) inbox_bytes: usize,
     /// The sender has finished, after what is in the inbox.
@@ -152,7 +150,6 @@ impl Pipe {
         let bytes = self.bytes();
         self.waiting.clear();
         self.waiting_bytes = 0;
-        self.in_order = 0;
         self.travelling.clear();
         self.inbox.clear();
         self.inbox_bytes = 0;

@@ -244,6 +244,7 @@ impl<M: Machine> Net<M> {
         if self.has_segments(id) {
             let unsent = self.wires.halt(id, side);
             let bytes = self.pipe_mut(id, side).map_or(0, |pipe| pipe.take_back(unsent));
+            self.look_again(id, side);
             self.lose(bytes as u64);
             return;
         }

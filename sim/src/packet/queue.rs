@@ -159,6 +159,11 @@ impl Link {
         left as u64 + self.waiting_bytes
     }
 
+    /// Whether it has a rate: one that has none lets everything pass at once.
+    pub const fn is_limited(&self) -> bool {
+        self.rate_bytes_per_s.is_some()
+    }
+
     /// Packets that were dropped.
     pub const fn dropped(&self) -> u64 {
         self.dropped

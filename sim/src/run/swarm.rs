@@ -28,6 +28,7 @@ use crate::actors::{AnnounceLog, Attacker, LyingTracker, Setup};
 use crate::capture::{Capture, Captured};
 use crate::net::{HostId, Net, NetConfig, Skew, Stuck};
 use crate::packet::tcp;
+use crate::splitmix::{GOLDEN, SplitMix64, mix};
 use crate::storage::{self, Crash};
 use crate::swarm::{Node, PORT, folder, ip, state, torrent_as};
 use crate::time::Nanos;
@@ -854,22 +855,10 @@ impl Run {
 
 /// Random bytes, cheaply: the content of a large torrent is most of the time that a small run takes.
 fn fill(bytes: &mut [u8], seed: Seed) {
-    let mut state = seed.stream("content", 0).next_u64() | 1;
+    let mut words = SplitMix64(seed.stream("content", 0).next_u64() | 1);
     for chunk in bytes.chunks_mut(8) {
-        // The generator of Steele, Lea and Flood (2014), known as SplitMix64.
-        state = state.wrapping_add(GOLDEN);
-        chunk.copy_from_slice(&mix(state).to_le_bytes()[..chunk.len()]);
+        chunk.copy_from_slice(&words.next_word().to_le_bytes()[..chunk.len()]);
     }
-}
-
-/// 2^64 over the golden ratio: the step of SplitMix64.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The mixing of SplitMix64.
-const fn mix(mut word: u64) -> u64 {
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 /// Each client's own order, whatever others have.

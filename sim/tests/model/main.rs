@@ -8,7 +8,7 @@ use teem_core::time::Duration;
 use teem_sim::net::{Access, Fidelity, HostId, Net, Spread};
 use teem_sim::time::Nanos;
 
-use prober::{Prober, at, link, network, run};
+use prober::{Prober, at, grouped, is_likely, link, mathis, network, run, run_millis, sizes};
 
 #[test]
 fn a_stream_arrives_when_size_over_rate_and_propagation_say() {
@@ -20,8 +20,7 @@ fn a_stream_arrives_when_size_over_rate_and_propagation_say() {
     // The call there and back, then the slower of the two links, then the way there.
     let nanos = 20_000_000 + (1_000_000_u64 * 1_000_000_000).div_ceil(123_457) + 10_000_000;
     assert_eq!(last, Nanos(nanos).instant());
-    let bytes: usize = net.machine(1).arrived.iter().map(|(_, len)| len).sum();
-    assert_eq!(bytes, 1_000_000);
+    assert_eq!(sizes(&net, 1).iter().sum::<usize>(), 1_000_000);
 }
 
 #[test]
@@ -94,9 +93,7 @@ fn datagrams_are_lost_as_often_as_the_link_says() {
     run(&mut net, 1);
     let (sent, lost) = (net.counters().datagrams, net.counters().datagrams_lost);
     assert_eq!((sent, net.machine(1).arrived.len() as u64), (20_000, 20_000 - lost));
-    // Within 99.9 % of a binomial distribution.
-    let sigma = (20_000.0 * 0.05 * 0.95_f64).sqrt();
-    assert!((lost as f64 - 1_000.0).abs() < 3.3 * sigma, "{lost}");
+    assert!(is_likely(lost as f64, 20_000.0, 0.05), "{lost}");
 }
 
 #[test]
@@ -110,26 +107,21 @@ fn jitter_reorders_datagrams_as_often_as_it_should() {
     let pairs = 5_000;
     for _ in 0..pairs {
         net.machine_mut(0).cast(at(1), 1);
-        net.run_until(Duration::from_millis(2), |_| false).expect("no host spins");
+        run_millis(&mut net, 2);
         net.machine_mut(0).cast(at(1), 2);
-        net.run_until(Duration::from_millis(98), |_| false).expect("no host spins");
+        run_millis(&mut net, 98);
     }
-    let arrived: Vec<usize> = net.machine(1).arrived.iter().map(|(_, len)| *len).collect();
-    let overtaken = arrived.chunks(2).filter(|pair| pair[0] == 2).count();
-    let expected = f64::from(pairs) * 0.32;
-    let sigma = (expected * 0.68).sqrt();
-    assert!((overtaken as f64 - expected).abs() < 3.3 * sigma, "{overtaken}");
+    let overtaken = sizes(&net, 1).chunks(2).filter(|pair| pair[0] == 2).count();
+    assert!(is_likely(overtaken as f64, f64::from(pairs), 0.32), "{overtaken}");
 }
 
 #[test]
 fn nothing_that_is_sent_during_a_partition_arrives_until_it_heals() {
     for fidelity in [Fidelity::Message, Fidelity::Flow] {
-        let mut hosts = [link(100_000, 1_000_000), link(100_000, 1_000_000), Access::PERFECT];
-        hosts[0].groups = 1;
-        hosts[1].groups = 2;
-        let mut net = network(fidelity, &hosts);
+        let [one, other] = grouped([link(100_000, 1_000_000); 2]);
+        let mut net = network(fidelity, &[one, other, Access::PERFECT]);
         net.machine_mut(0).dial(0, at(1), 50_000);
-        net.run_until(Duration::from_millis(25), |_| false).expect("no host spins");
+        run_millis(&mut net, 25);
         net.cut(1, 2);
         let cut_at = net.now();
         net.machine_mut(0).cast(at(1), 9);
@@ -143,13 +135,13 @@ fn nothing_that_is_sent_during_a_partition_arrives_until_it_heals() {
             arrived.iter().filter(|(now, len)| *now > limit && *len != 8).count()
         };
         assert_eq!(late(&net), 0, "{fidelity:?}");
-        assert!(net.machine(0).arrived.iter().any(|(_, len)| *len == 9));
-        assert!(net.machine(1).arrived.iter().any(|(_, len)| *len == 8));
+        assert!(sizes(&net, 0).contains(&9));
+        assert!(sizes(&net, 1).contains(&8));
         let before = net.traffic(1).received_bytes;
         net.heal();
         run(&mut net, 20);
         assert_eq!(net.traffic(1).received_bytes, 50_000);
-        assert!(net.machine(1).arrived.iter().all(|(_, len)| *len != 9));
+        assert!(!sizes(&net, 1).contains(&9));
         if fidelity == Fidelity::Flow {
             assert!(before < 50_000);
         }
@@ -157,25 +149,26 @@ fn nothing_that_is_sent_during_a_partition_arrives_until_it_heals() {
 }
 
 #[test]
-fn a_call_into_a_partition_is_made_again_until_it_is_heard() {
-    let mut hosts = [Access::PERFECT; 2];
-    hosts[1].groups = 2;
-    hosts[0].groups = 1;
-    let mut net = network(Fidelity::Message, &hosts);
-    run(&mut net, 1);
-    net.cut(2, 1);
-    net.machine_mut(0).dial(0, at(1), 1);
-    run(&mut net, 4);
-    assert!(!net.machine(0).connected && !net.machine(0).failed);
-    net.heal();
-    run(&mut net, 4);
-    assert!(net.machine(0).connected);
-    // Nobody is there at all: given up after 127 seconds.
-    net.machine_mut(0).dial(1, at(9), 1);
-    run(&mut net, 126);
-    assert!(!net.machine(0).failed);
-    run(&mut net, 2);
-    assert!(net.machine(0).failed);
+fn a_call_is_made_again_until_it_is_heard_or_given_up() {
+    for fidelity in [Fidelity::Message, Fidelity::Flow, Fidelity::Packet] {
+        let mut net = network(fidelity, &grouped([Access::PERFECT; 2]));
+        run(&mut net, 1);
+        // Of packets the answer alone is lost: the call is heard twice, and answered twice.
+        net.cut(2, 1);
+        net.machine_mut(0).dial(0, at(1), 1);
+        run(&mut net, 4);
+        assert!(!net.machine(0).connected && !net.machine(0).failed, "{fidelity:?}");
+        net.heal();
+        run(&mut net, 4);
+        assert!(net.machine(0).connected, "{fidelity:?}");
+        assert_eq!(net.traffic(1).received_bytes, 1, "{fidelity:?}");
+        // Nobody is there at all: given up after 127 seconds.
+        net.machine_mut(0).dial(1, at(9), 1);
+        run(&mut net, 126);
+        assert!(!net.machine(0).failed, "{fidelity:?}");
+        run(&mut net, 2);
+        assert!(net.machine(0).failed, "{fidelity:?}");
+    }
 }
 
 #[test]
@@ -184,8 +177,8 @@ fn a_lossy_stream_is_as_fast_as_the_formula_of_mathis_says() {
     let mut net = network(Fidelity::Flow, &[lossy, link(1 << 30, 1 << 30)]);
     net.machine_mut(0).dial(0, at(1), 100_000_000);
     run(&mut net, 20);
-    // 1.22 * 1448 / (20 ms * sqrt(1 %)) bytes per second.
-    let expected = 1.22 * 1_448.0 / (0.020 * 0.1) * 19.97;
+    // Less the call.
+    let expected = mathis(0.020, 19.97);
     let got = net.traffic(1).received_bytes as f64;
     assert!((got / expected - 1.0).abs() < 0.02, "{got} of {expected}");
 }

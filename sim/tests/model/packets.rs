@@ -8,7 +8,9 @@ use teem_sim::packet::tcp::{Algorithm, Config};
 use teem_sim::packet::{TCP_HEADERS, UDP_HEADERS};
 use teem_sim::time::Nanos;
 
-use crate::prober::{Prober, at, link, network, run};
+use crate::prober::{
+    Prober, at, grouped, is_likely, link, mathis, network, run, run_millis, sizes,
+};
 
 /// Hosts on lines of one kind.
 fn lined(line: Line, hosts: &[Access]) -> Net<Prober> {
@@ -26,9 +28,7 @@ fn probe(net: &mut Net<Prober>) -> Option<Duration> {
     let start = net.nanos();
     let before = net.machine(1).arrived.len();
     net.machine_mut(0).cast(at(1), 7);
-    let arrives = net.run_until(Duration::from_secs(5), |net| {
-        net.machine(1).arrived[before..].iter().any(|(_, len)| *len == 7)
-    });
+    let arrives = net.run_until(Duration::from_secs(5), |net| sizes(net, 1)[before..].contains(&7));
     arrives.expect("no host spins").then(|| net.nanos().since(start))
 }
 
@@ -75,7 +75,7 @@ fn losses_slow_a_stream_down_as_mathis_says() {
     net.machine_mut(0).dial(0, at(1), 1_000_000_000);
     run(&mut net, 300);
     // A round trip of 20 ms and what systems add.
-    let expected = 1.22 * 1_448.0 / (0.0205 * 0.1) * 300.0;
+    let expected = mathis(0.0205, 300.0);
     let got = net.traffic(1).received_bytes as f64;
     assert!((got / expected - 1.0).abs() < 0.2, "{got} of {expected}");
     assert!(net.counters().segments_again > 1_000);
@@ -114,8 +114,7 @@ fn packets_that_are_too_big_are_told_of_or_vanish() {
         net.machine_mut(0).cast(at(1), fits);
         net.machine_mut(0).cast(at(1), fits + 1);
         run(&mut net, 1);
-        let arrived: Vec<usize> = net.machine(1).arrived.iter().map(|(_, len)| *len).collect();
-        assert_eq!(arrived, [fits]);
+        assert_eq!(sizes(&net, 1), [fits]);
         assert_eq!(net.machine(0).too_big, if black_hole { vec![] } else { vec![fits] });
         // A stream gets through, one way or the other: with segments that fit, or small ones.
         net.machine_mut(0).dial(0, at(1), 3_000_000);
@@ -139,16 +138,15 @@ fn copies_detours_and_damage_reach_machines() {
     let sent = 10_000;
     for number in 0..sent {
         net.machine_mut(0).cast(at(1), 1 + number % 2);
-        net.run_until(Duration::from_millis(1), |_| false).expect("no host spins");
+        run_millis(&mut net, 1);
     }
     run(&mut net, 1);
-    let arrived = &net.machine(1).arrived;
-    // Both lines do it: 1 + 2 * 5 %, within 99.9 % of a binomial distribution.
-    let copies = arrived.len() as f64 - sent as f64;
-    let sigma = (2.0 * sent as f64 * 0.05 * 0.95_f64).sqrt();
-    assert!((copies - 0.1 * sent as f64).abs() < 3.3 * sigma, "{copies}");
+    let arrived = sizes(&net, 1);
+    // Both lines do it.
+    let copies = arrived.len() - sent;
+    assert!(is_likely(copies as f64, 2.0 * sent as f64, 0.05), "{copies}");
     // Lengths go 1, 2, 1, 2; what takes a detour breaks that.
-    let broken = arrived.windows(2).filter(|pair| pair[0].1 == pair[1].1).count();
+    let broken = arrived.windows(2).filter(|pair| pair[0] == pair[1]).count();
     assert!(broken > sent / 10, "{broken}");
     // A stream minds none of it.
     net.machine_mut(0).dial(0, at(1), 2_000_000);
@@ -197,33 +195,8 @@ fn delays_vary_for_each_packet_and_streams_stay_in_order() {
 }
 
 #[test]
-fn a_call_is_made_again_until_it_is_heard() {
-    let mut hosts = [Access::PERFECT; 2];
-    hosts[1].groups = 2;
-    hosts[0].groups = 1;
-    let mut net = network(Fidelity::Packet, &hosts);
-    run(&mut net, 1);
-    // The answer is lost: the call is heard twice, and answered twice.
-    net.cut(2, 1);
-    net.machine_mut(0).dial(0, at(1), 1);
-    run(&mut net, 4);
-    assert!(!net.machine(0).connected && !net.machine(0).failed);
-    net.heal();
-    run(&mut net, 4);
-    assert!(net.machine(0).connected);
-    assert_eq!(net.traffic(1).received_bytes, 1);
-    net.machine_mut(0).dial(1, at(9), 1);
-    run(&mut net, 126);
-    assert!(!net.machine(0).failed);
-    run(&mut net, 2);
-    assert!(net.machine(0).failed);
-}
-
-#[test]
 fn a_stream_into_a_partition_goes_on_when_it_heals_or_is_given_up() {
-    let mut hosts = [link(100_000, 1_000_000), link(100_000, 1_000_000)];
-    hosts[0].groups = 1;
-    hosts[1].groups = 2;
+    let hosts = grouped([link(100_000, 1_000_000); 2]);
     let mut net = network(Fidelity::Packet, &hosts);
     net.machine_mut(0).dial(0, at(1), 2_000_000);
     run(&mut net, 5);

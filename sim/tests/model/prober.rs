@@ -132,7 +132,34 @@ pub(crate) fn network(fidelity: Fidelity, hosts: &[Access]) -> Net<Prober> {
 }
 
 pub(crate) fn run(net: &mut Net<Prober>, seconds: u64) {
-    net.run_until(Duration::from_secs(seconds), |_| false).expect("no host spins");
+    run_millis(net, 1_000 * seconds);
+}
+
+pub(crate) fn run_millis(net: &mut Net<Prober>, millis: u64) {
+    net.run_until(Duration::from_millis(millis), |_| false).expect("no host spins");
+}
+
+/// The sizes of what arrived at a host.
+pub(crate) fn sizes(net: &Net<Prober>, host: HostId) -> Vec<usize> {
+    net.machine(host).arrived.iter().map(|(_, len)| *len).collect()
+}
+
+/// Hosts that can be cut off from each other: the first is in group 1, the second in group 2.
+pub(crate) const fn grouped(mut hosts: [Access; 2]) -> [Access; 2] {
+    hosts[0].groups = 1;
+    hosts[1].groups = 2;
+    hosts
+}
+
+/// What a stream carries in a number of seconds over a way on which one in a hundred is lost, in
+/// bytes, by the formula of Mathis, Semke, Mahdavi and Ott (1997).
+pub(crate) fn mathis(round_trip_s: f64, seconds: f64) -> f64 {
+    1.22 * 1_448.0 / (round_trip_s * 0.1) * seconds
+}
+
+/// Whether a count is within 99.9 % of a binomial distribution.
+pub(crate) fn is_likely(found: f64, of: f64, share: f64) -> bool {
+    (found - of * share).abs() < 3.3 * (of * share * (1.0 - share)).sqrt()
 }
 
 pub(crate) fn link(up: u64, down: u64) -> Access {

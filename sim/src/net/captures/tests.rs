@@ -29,23 +29,44 @@ impl Write for Shared {
     }
 }
 
-/// Milliseconds since the beginning, the interface, sent or received, the protocol, flags of
-/// TCP, and bytes of payload.
-type Row = (u64, u32, char, u8, u8, usize);
+/// A packet as it was written.
+struct Shown {
+    /// Since the beginning.
+    ms: u64,
+    interface: u32,
+    /// Sent or received.
+    way: char,
+    bytes: Vec<u8>,
+}
 
-fn lines(shared: &Shared) -> Vec<Row> {
+fn shown(shared: &Shared) -> Vec<Shown> {
     let bytes = shared.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let line = |block| {
+    let packet = |block| {
         let Block::Packet { interface, nanos, bytes, options } = block else { return None };
         let ms = (nanos - WALL.0 * 1_000_000_000) / 1_000_000;
         let way = if options[0].1[0] == 1 { '<' } else { '>' };
-        let (flags, header) = match bytes[9] {
-            6 => (bytes[33], usize::from(bytes[32] >> 4) * 4),
+        Some(Shown { ms, interface, way, bytes })
+    };
+    read(&bytes).into_iter().filter_map(packet).collect()
+}
+
+/// Milliseconds since the beginning, sent or received, flags of TCP, and bytes of payload.
+type Seen = (u64, char, u8, usize);
+
+fn seen(shared: &Shared) -> Vec<Seen> {
+    let line = |it: &Shown| {
+        let (flags, header) = match it.bytes[9] {
+            6 => (it.bytes[33], usize::from(it.bytes[32] >> 4) * 4),
             _ => (0, 8),
         };
-        Some((ms, interface, way, bytes[9], flags, bytes.len() - 20 - header))
+        (it.ms, it.way, flags, it.bytes.len() - 20 - header)
     };
-    read(&bytes).into_iter().filter_map(line).collect()
+    shown(shared).iter().map(line).collect()
+}
+
+/// Bytes of payload that were sent, or received.
+fn payload(seen: &[Seen], way: char) -> usize {
+    seen.iter().filter(|line| line.1 == way).map(|line| line.3).sum()
 }
 
 fn ip(host: HostId) -> IpAddr {
@@ -97,8 +118,12 @@ fn run(net: &mut Net<Echo>, wanted: usize) {
     })
     .expect("no timer is stuck");
     // What is on its way.
-    net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
+    wait(net, 1_000);
     assert_eq!(events, wanted);
+}
+
+fn wait(net: &mut Net<Echo>, ms: u64) {
+    net.run_until(Duration::from_millis(ms), |_| false).expect("no timer is stuck");
 }
 
 fn end(net: &mut Net<Echo>) -> Captured {
@@ -121,11 +146,10 @@ fn a_connection_is_shown_as_who_dialled_sees_it() {
         net.handle_command(1, Command::Dial(TOKEN, at(0), message));
         run(&mut net, 3);
         let packets = end(&mut net).packets;
-        let lines = lines(&shared);
-        assert_eq!(packets, lines.len() as u64);
+        let seen = seen(&shared);
+        assert_eq!(packets, seen.len() as u64);
         let own = captured.iter().filter(|host| **host < 1).count() as u32;
-        assert!(lines.iter().all(|line| line.1 == own), "{lines:?}");
-        let seen: Vec<_> = lines.iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
+        assert!(shown(&shared).iter().all(|it| it.interface == own), "{captured:?}");
         let wanted = [
             (0, '>', S, 0),
             (20, '<', SA, 0),
@@ -134,9 +158,7 @@ fn a_connection_is_shown_as_who_dialled_sees_it() {
             (20, '>', PA, 552),
         ];
         assert_eq!(seen[..5], wanted, "{seen:?}");
-        let sent: usize = seen.iter().filter(|line| line.1 == '>').map(|line| line.3).sum();
-        let received: usize = seen.iter().filter(|line| line.1 == '<').map(|line| line.3).sum();
-        assert_eq!((sent, received), (2_000, 2_000));
+        assert_eq!(['>', '<'].map(|way| payload(&seen, way)), [2_000, 2_000]);
         for way in ['>', '<'] {
             let ends = seen.iter().filter(|line| line.1 == way && line.2 == FA).count();
             assert_eq!(ends, 1, "{seen:?}");
@@ -154,8 +176,7 @@ fn a_connection_is_shown_as_who_answered_sees_it_if_nobody_else_is_captured() {
         net.handle_command(1, Command::Dial(TOKEN, at(0), Bytes::from(vec![7; 2_000])));
         run(&mut net, 3);
         end(&mut net);
-        let seen: Vec<_> =
-            lines(&shared).iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
+        let seen = seen(&shared);
         let wanted = [
             (10, '<', S, 0),
             (10, '>', SA, 0),
@@ -165,8 +186,7 @@ fn a_connection_is_shown_as_who_answered_sees_it_if_nobody_else_is_captured() {
             (30, '>', A, 0),
         ];
         assert_eq!(seen[..6], wanted, "{seen:?}");
-        let sent: usize = seen.iter().filter(|line| line.1 == '>').map(|line| line.3).sum();
-        assert_eq!(sent, 2_000);
+        assert_eq!(payload(&seen, '>'), 2_000);
     }
 }
 
@@ -178,17 +198,15 @@ fn refusals_and_resets_are_shown_and_silence_is_not() {
     net.handle_command(1, Command::Dial(TOKEN, at(9), Bytes::from_static(b"x")));
     run(&mut net, 2 + 1);
     end(&mut net);
-    let seen: Vec<_> = lines(&shared).iter().map(|line| (line.0, line.2, line.4, line.5)).collect();
-    assert_eq!(seen, [(0, '>', S, 0), (0, '>', S, 0), (20, '<', RA, 0)]);
+    assert_eq!(seen(&shared), [(0, '>', S, 0), (0, '>', S, 0), (20, '<', RA, 0)]);
     // A process that crashes resets what it had.
     let (mut net, shared) = self::net(Fidelity::Message, &[1]);
     net.handle_command(1, Command::Hold(TOKEN, at(0)));
-    net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
+    wait(&mut net, 1_000);
     net.crash(0, crate::storage::Crash::Process);
-    net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
+    wait(&mut net, 1_000);
     end(&mut net);
-    let last = *lines(&shared).last().expect("packets");
-    assert_eq!((last.0, last.2, last.4), (1_010, '<', RA));
+    assert_eq!(seen(&shared).last(), Some(&(1_010, '<', RA, 0)));
 }
 
 #[test]
@@ -200,14 +218,14 @@ fn datagrams_are_shown_once_and_also_if_nobody_hears_them() {
         run(net, 3);
         net.handle_command(1, Command::Say(TOKEN, at(0), Bytes::from_static(b"hello")));
         net.handle_command(1, Command::Say(TOKEN, at(9), Bytes::from_static(b"nobody")));
-        net.run_until(Duration::from_secs(1), |_| false).expect("no timer is stuck");
+        wait(net, 1_000);
     };
     // The answer has a byte more.
     for (captured, answer) in [(&[1][..], ('<', 6)), (&[0, 1], ('>', 6))] {
         let (mut net, shared) = net(Fidelity::Message, captured);
         udp(&mut net);
         end(&mut net);
-        let seen: Vec<_> = lines(&shared).iter().map(|line| (line.2, line.5)).collect();
+        let seen: Vec<_> = seen(&shared).iter().map(|line| (line.1, line.3)).collect();
         assert_eq!(seen, [('>', 5), ('>', 6), answer]);
     }
 }
@@ -241,23 +259,12 @@ fn connections_that_are_over_are_forgotten() {
             assert_eq!(taps[1], 0, "nothing is on its way");
         }
         end(&mut net);
-        let calls = lines(&shared).iter().filter(|line| line.4 == S).count();
+        let calls = seen(&shared).iter().filter(|line| line.2 == S).count();
         assert_eq!(calls, 500);
     }
 }
 
 // Segments that are real.
-
-/// Milliseconds, sent or received, flags, and bytes of payload.
-type Seen = (u64, char, u8, usize);
-
-fn seen(shared: &Shared) -> Vec<Seen> {
-    lines(shared).iter().map(|line| (line.0, line.2, line.4, line.5)).collect()
-}
-
-fn wait(net: &mut Net<Echo>, ms: u64) {
-    net.run_until(Duration::from_millis(ms), |_| false).expect("no timer is stuck");
-}
 
 fn message(len: usize) -> Bytes {
     (0..len).map(|at| (at / 7) as u8).collect()
@@ -275,24 +282,22 @@ struct Tcp {
 }
 
 fn segments(shared: &Shared) -> Vec<Tcp> {
-    let bytes = shared.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let segment = |block| {
-        let Block::Packet { bytes, options, .. } = block else { return None };
-        let tcp = &bytes[20..];
+    let segment = |it: Shown| {
+        let tcp = &it.bytes[20..];
         let word = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
         let header = usize::from(tcp[12] >> 4) * 4;
         // After the timestamps.
         let sacks = if header > 32 && tcp[34] == 5 { usize::from(tcp[35] - 2) / 8 } else { 0 };
-        Some(Tcp {
-            way: if options[0].1[0] == 1 { '<' } else { '>' },
+        Tcp {
+            way: it.way,
             seq: word(4),
             ack: word(8),
             flags: tcp[13],
             sacks,
             payload: tcp[header..].to_vec(),
-        })
+        }
     };
-    read(&bytes).into_iter().filter_map(segment).collect()
+    shown(shared).into_iter().map(segment).collect()
 }
 
 /// What was said in one direction, of everything that is seen of it; and bytes that were said

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use teem_core::machine::Machine;
 
-use super::{Load, Packet, Wires};
+use super::transit::{Load, Packet};
 use crate::capture::{Direction, Ends, Segment};
 use crate::net::agenda::{ConnectionId, Side};
 use crate::net::{HostId, Net};
@@ -31,25 +31,6 @@ pub(in crate::net) struct Taps {
 struct OnWay {
     segment: Segment,
     payload: Box<[u8]>,
-}
-
-impl Load {
-    /// The connection, and who of it sent this.
-    const fn of(&self) -> Option<(ConnectionId, Side)> {
-        match self {
-            Self::Call(id) => Some((*id, 0)),
-            Self::Answer(id) => Some((*id, 1)),
-            Self::Segment(id, side, ..) | Self::Reset(id, side) => Some((*id, *side)),
-            Self::Datagram { .. } | Self::TooBig(..) => None,
-        }
-    }
-}
-
-impl Wires {
-    /// The number that the next packet gets.
-    fn next_slot(&self) -> u32 {
-        self.free.last().copied().unwrap_or(self.slots.len() as u32)
-    }
 }
 
 impl Taps {
@@ -99,29 +80,29 @@ impl<M: Machine> Net<M> {
     /// A host sends a packet, which has no number yet.
     pub(super) fn tap_launched(&mut self, packet: &Packet) {
         let Some((capture, taps)) = self.captures.as_mut().and_then(|it| it.taps()) else { return };
-        let number = self.wires.next_slot();
+        let number = self.wires.transit.next_number();
         taps.on_way.remove(&number);
-        let Some((id, side)) = packet.load.of() else { return };
+        let Some((id, side)) = packet.way.of else { return };
         let Some(ends) = taps.connections.get_mut(&id) else { return };
         let (now, payload) = (self.now, &mut taps.payload);
         payload.clear();
         let segment = match &packet.load {
-            Load::Call(_) => ends.call(now),
-            Load::Answer(_) => {
+            Load::Call => ends.call(now),
+            Load::Answer => {
                 let dial = self.connections.get(id).and_then(|it| it.dial.as_ref());
                 match dial.and_then(|dial| dial.answer) {
                     Some(Ok(_)) => ends.answer(now),
                     _ => ends.refuse(),
                 }
             }
-            Load::Segment(_, _, sent, ack) => ends.segment(now, side, sent.as_ref(), ack, payload),
-            Load::Reset(..) => {
+            Load::Segment(sent, ack) => ends.segment(now, side, sent.as_ref(), ack, payload),
+            Load::Reset => {
                 let has = self.wires.end(id, side).map_or(0, |end| end.receiver.next());
                 ends.reset(now, side, has)
             }
-            Load::Datagram { .. } | Load::TooBig(..) => return,
+            Load::Datagram(_) | Load::TooBig(..) => return,
         };
-        let [from, to] = [packet.from, packet.to].map(|host| host as HostId);
+        let [from, to] = [packet.way.from, packet.way.to].map(|host| host as HostId);
         if capture.has(from) {
             capture.segment(now, from, Direction::Out, &segment, payload);
         } else if capture.has(to) {
@@ -143,8 +124,8 @@ impl<M: Machine> Net<M> {
     pub(super) fn tap_landed(&mut self, number: u32, packet: &Packet) {
         let Some((capture, taps)) = self.captures.as_mut().and_then(|it| it.taps()) else { return };
         let on_way = taps.on_way.remove(&number);
-        let Some((id, side)) = packet.load.of() else { return };
-        let host = packet.to as HostId;
+        let Some((id, side)) = packet.way.of else { return };
+        let host = packet.way.to as HostId;
         let connection = self.connections.get(id);
         let end = connection.map(|it| it.ends[usize::from(1 - side)]);
         // To an address that it left behind.
@@ -155,7 +136,8 @@ impl<M: Machine> Net<M> {
         }
         let mut ends = taps.connections.get_mut(&id);
         if let Some(OnWay { segment, payload }) = on_way {
-            let ends = ends.as_mut().filter(|_| matches!(packet.load, Load::Segment(_, 0, ..)));
+            let ends =
+                ends.as_mut().filter(|_| side == 0 && matches!(packet.load, Load::Segment(..)));
             if let Some(confirmed) = ends.and_then(|ends| ends.confirm_before(self.now, &segment)) {
                 capture.segment(self.now, host, Direction::In, &confirmed, &[]);
             }
@@ -163,7 +145,7 @@ impl<M: Machine> Net<M> {
         }
         let is_wanted = end.is_some_and(|end| !end.is_dead());
         let dial = connection.and_then(|it| it.dial.as_ref());
-        if let (Load::Answer(_), Some(ends)) = (&packet.load, ends)
+        if let (Load::Answer, Some(ends)) = (&packet.load, ends)
             && dial.is_some_and(|dial| matches!(dial.answer, Some(Ok(_))))
             && ends.open()
             && is_wanted

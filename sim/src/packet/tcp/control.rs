@@ -19,8 +19,8 @@ pub(super) const UNBOUNDED: u64 = 1 << 40;
 
 /// The congestion window and what belongs to it.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Control {
-    algorithm: Algorithm,
     /// In bytes.
     pub(super) window: u64,
     /// Below it, slow start.
@@ -28,6 +28,7 @@ pub(super) struct Control {
     /// Growth that is less than a byte yet, in window-ths.
     part: u64,
     cubic: Cubic,
+    algorithm: Algorithm,
 }
 
 /// Of CUBIC, in bytes.

@@ -13,25 +13,26 @@ pub struct Reply {
     pub acks_now: bool,
 }
 
-/// See the [module](super).
+/// See the [module](super). In the order of use, as [`Sender`](super::Sender) is.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Receiver {
-    config: Config,
     /// Everything before this is here.
     next: u64,
-    /// What is here beyond a gap.
-    beyond: Ranges,
-    /// The range that grew last, first to be told.
-    latest: (u64, u64),
     /// In order, and not taken by whoever reads.
     unread: u32,
     /// Positions since the last acknowledgement.
     unacked: u32,
+    echo: Nanos,
     /// When to send one at the latest.
     ack_at: Option<Nanos>,
     /// The window that was told last, as where it ends.
     told: u64,
-    echo: Nanos,
+    config: Config,
+    /// What is here beyond a gap.
+    beyond: Ranges,
+    /// The range that grew last, first to be told.
+    latest: (u64, u64),
 }
 
 /// Ranges beyond a gap that a receiver keeps; more is dropped.
@@ -56,6 +57,11 @@ impl Receiver {
     /// Everything before this is here.
     pub const fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Reads one number of each line of the cache that a segment needs.
+    pub(crate) fn fetch(&self) -> u64 {
+        self.next ^ self.latest.0
     }
 
     /// When an acknowledgement is due; none: nothing is to be said.
