@@ -356,6 +356,23 @@ impl Peer {
             || self.outstanding() > 0
     }
 
+    /// It wants something of us.
+    pub(crate) fn begins_interest(&mut self, now: Instant) {
+        if !self.interested_in_us {
+            self.asked_at = now;
+        }
+        self.interested_in_us = true;
+    }
+
+    /// It wants nothing of us, and is judged then if that stays so on both sides.
+    pub(crate) fn ends_interest(&mut self, bored_at: Instant) {
+        if self.interested_in_us {
+            self.interest_ended = self.interest_ended.wrapping_add(1);
+            self.bored_at = bored_at;
+        }
+        self.interested_in_us = false;
+    }
+
     /// Whether neither side has anything for the other.
     pub(crate) const fn is_bored(&self) -> bool {
         !self.interested_in_us && !self.we_are_interested

@@ -113,17 +113,9 @@ impl Torrent {
         match message {
             Message::Choke => peer.choking_us = true,
             Message::Unchoke => peer.choking_us = false,
-            Message::Interested => {
-                if !peer.interested_in_us {
-                    peer.asked_at = now;
-                }
-                peer.interested_in_us = true;
-            }
+            Message::Interested => peer.begins_interest(now),
             Message::NotInterested => {
-                if peer.interested_in_us {
-                    peer.bored_at = now + cx.config.no_interest_timeout();
-                }
-                peer.interested_in_us = false;
+                peer.ends_interest(now + cx.config.no_interest_timeout());
             }
             Message::HaveAll | Message::HaveNone | Message::Reject(_) if !fast => {
                 return Err(Misbehaviour::UnexpectedExtension.into());

@@ -149,21 +149,14 @@ impl Torrent {
                 self.fill(id, streams, cx);
             }
             Message::Interested => {
-                if !peer.interested_in_us {
-                    peer.asked_at = cx.now();
-                }
-                peer.interested_in_us = true;
+                peer.begins_interest(cx.now());
                 self.offer_slot(id, streams, cx);
                 if matches!(self.phase, Phase::Running) {
                     self.offer_allowed(id, streams, cx);
                 }
             }
             Message::NotInterested => {
-                if peer.interested_in_us {
-                    peer.interest_ended = peer.interest_ended.wrapping_add(1);
-                    peer.bored_at = cx.now() + cx.config.no_interest_timeout();
-                }
-                peer.interested_in_us = false;
+                peer.ends_interest(cx.now() + cx.config.no_interest_timeout());
                 if !peer.we_choke {
                     self.set_choked(id, true, streams, cx);
                     self.rounds.choke = self.rounds.choke.min(cx.now() + super::REFILL_AFTER);
