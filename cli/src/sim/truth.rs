@@ -92,8 +92,10 @@ impl Done {
 
 fn show(gate: &Gate, measured: &Measured) -> String {
     let value = measured.figures.get(gate.figure).copied().unwrap_or(f64::NAN);
-    let least = gate.at_least.map(|least| format!(" (at least {least})"));
-    let most = gate.at_most.map(|most| format!(" (at most {most})"));
+    // Some gates are computed: no more digits than the figure has.
+    let brief = |bound: f64| (bound * 1_000.0).round() / 1_000.0;
+    let least = gate.at_least.map(|least| format!(" (at least {})", brief(least)));
+    let most = gate.at_most.map(|most| format!(" (at most {})", brief(most)));
     format!("{} {value:.3}{}{}", gate.figure, least.unwrap_or_default(), most.unwrap_or_default())
 }
 

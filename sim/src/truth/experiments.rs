@@ -12,7 +12,7 @@ use super::Mean;
 use super::clusters::Clusters;
 use super::crowd::{self, Crowd, Pick, Slots};
 use super::end_game::EndGame;
-use super::fluid::{Fluid, Riders};
+use super::fluid::{Fluid, Ridden, Riders};
 use super::homogeneous::Homogeneous;
 use super::proximity::Proximity;
 use super::rarest::Rarest;
@@ -482,18 +482,23 @@ fn fluid_step(size: Size, seed: u64) -> Measured {
 }
 
 fn free_riders(size: Size, seed: u64) -> Measured {
-    let small = Riders::small(seed);
-    let riders = match size {
-        Size::Full => Riders { fair: 100, riders: 10, ..small },
-        Size::Small => small,
+    // Two riders are few: of a small swarm, the mean of some runs.
+    let runs = if size == Size::Full { 1 } else { 4 };
+    let of = |run: u64| match size {
+        Size::Full => Riders { fair: 100, riders: 10, ..Riders::small(seed) },
+        Size::Small => Riders::small(runs * seed + run),
     };
-    let ridden = riders.run();
+    let ridden: Vec<Ridden> = (0..runs).map(|run| of(run).run()).collect();
+    let mean = |part: fn(&Ridden) -> f64| ridden.iter().map(part).sum::<f64>() / runs as f64;
     let mut measured = Measured::default();
-    measured.note("fair_over_uplink", ridden.fair);
-    measured.note("rider_over_uplink", ridden.rider);
-    measured.note("rider_over_fair", ridden.rider / ridden.fair);
-    measured.note("counted_s", ridden.counted_s);
-    measured.at_most("rider_over_fair", riders.share_max());
+    measured.note("fair_over_uplink", mean(|ridden| ridden.fair));
+    measured.note("rider_over_uplink", mean(|ridden| ridden.rider));
+    measured.note("rider_over_fair", mean(|ridden| ridden.rider / ridden.fair));
+    measured.note("counted_s", mean(|ridden| ridden.counted_s));
+    let turns = runs as f64 * mean(|ridden| ridden.turns);
+    measured.note("turns", turns);
+    let by_chance = if size == Size::Small { chance(turns) } else { 0.0 };
+    measured.at_most("rider_over_fair", of(0).share_max() * (1.0 + by_chance));
     measured
 }
 
