@@ -277,7 +277,7 @@ fn crowd_growth(size: Size, seed: u64) -> Measured {
     let most = peers(size, 256);
     let of = |peers| {
         let crowd = Crowd { pieces: 64, ..crowd_of(peers, Slots::Choker(4), seed) };
-        piece_times(&crowd, 3)
+        piece_times(&crowd, if size == Size::Full { 3 } else { 12 })
     };
     let (few, many) = (of(64), of(most));
     let doublings = (most / 64).ilog2();
