@@ -485,9 +485,10 @@ impl Torrent {
         let now = cx.now();
         let Some(peer) = streams.peer_mut(id) else { return };
         let Some(pipeline) = &peer.pipeline else { return };
-        let pieces = only.map_or_else(|| peer.have.pieces(), |only| Pieces::Words(only.words()));
-        let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, pieces));
-        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
+        let all = askable(&peer.have, only);
+        let judgeable = self.trees.as_ref().and_then(|trees| self.judgeable(trees, all));
+        let only = judgeable.as_ref().or(only);
+        let pieces = askable(&peer.have, only);
         let suggested = pipeline.suggested();
         let refused = peer.refusals.as_deref().map(Refusals::pieces);
         let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
@@ -505,8 +506,7 @@ impl Torrent {
             return;
         }
         let Some(peer) = streams.peer(id) else { return };
-        let pieces = only.map_or_else(|| peer.have.pieces(), |only| Pieces::Words(only.words()));
-        let pieces = judgeable.as_ref().map_or(pieces, |bits| Pieces::Words(bits.words()));
+        let pieces = askable(&peer.have, only);
         let refused = peer.refusals.as_deref().filter(|_| !again).map(Refusals::pieces);
         let others = refused.map_or(pieces, |refused| pieces.except(refused.words()));
         let left = room - picked.len();
@@ -857,4 +857,9 @@ impl Torrent {
     pub(super) fn uploads_of(peer: &mut Peer) -> &mut Uploads {
         peer.uploads.get_or_insert_with(Default::default)
     }
+}
+
+/// What may be asked of a peer: of all that it has, or of these pieces.
+fn askable<'a>(have: &'a Have, only: Option<&'a Bitfield>) -> Pieces<'a> {
+    only.map_or_else(|| have.pieces(), |only| Pieces::Words(only.words()))
 }
