@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+pub(super) use teem_sim::report::count;
 
 use super::one::Done;
 use crate::failure::Failure;
@@ -118,19 +119,6 @@ pub(super) fn seconds(s: f64) -> String {
         #[expect(clippy::cast_sign_loss, reason = "times are not negative")]
         s => size::show_time(std::time::Duration::from_secs(s as u64)),
     }
-}
-
-/// A number with its thousands apart.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

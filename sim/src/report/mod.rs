@@ -23,6 +23,7 @@ use crate::run::Summary;
 use crate::run::record::Recording;
 
 pub use page::page;
+pub use words::count;
 
 /// Bytes that a page of 1,000 peers and 20 seeds has at most.
 pub const PAGE_BYTES_MAX: usize = 2 << 20;

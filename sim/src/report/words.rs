@@ -34,8 +34,8 @@ fn scaled(mut value: f64, step: f64, units: [&str; 4]) -> String {
     format!("{value:.digits$} {}", units[at])
 }
 
-/// A number with its thousands apart.
-pub(super) fn count(number: u64) -> String {
+/// A number with its thousands apart: `1,234,567`.
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
