@@ -113,6 +113,9 @@ pub struct Candidate {
     /// Pieces that it got and did not pass on, as far as we know: nobody else of those connected to
     /// us has them, or it did not own up to them. Zero while we fetch.
     pub kept: u32,
+    /// We seed, and all that nobody has of what we have is being sent to others: what this one would
+    /// fetch from us comes from them as well, or soon.
+    pub is_spare: bool,
     /// When the connection was made.
     pub connected_at: Instant,
 }
@@ -132,6 +135,7 @@ impl Candidate {
             sent: 0,
             uploaded_since_unchoke: 0,
             kept: 0,
+            is_spare: false,
             connected_at,
         }
     }

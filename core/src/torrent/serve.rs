@@ -74,17 +74,17 @@ impl Torrent {
         let choked = peer.we_choke;
         let uploads = Self::uploads_of(peer);
         let taken = running && (!choked || uploads.allows(request)) && uploads.push(request);
-        self.suggestions.taken(id, request.piece);
-        if !taken {
-            // A request that crossed our choke is dropped, or rejected where that can be said.
-            let uploads = Self::uploads_of(peer);
-            if uploads.overflow > OVERFLOW_MAX {
-                return Err(Misbehaviour::RequestFlood.into());
-            }
-            if fast {
-                peer.count_chatter(cx.now())?;
-                streams.send_message(id, &Message::Reject(request), cx);
-            }
+        if taken {
+            self.note_asked(id, request.piece, streams);
+            return Ok(());
+        }
+        // A request that crossed our choke is dropped, or rejected where that can be said.
+        if uploads.overflow > OVERFLOW_MAX {
+            return Err(Misbehaviour::RequestFlood.into());
+        }
+        if fast {
+            peer.count_chatter(cx.now())?;
+            streams.send_message(id, &Message::Reject(request), cx);
         }
         Ok(())
     }
@@ -202,6 +202,7 @@ impl Torrent {
             cx.stats.uploaded_bytes += sent;
             streams.send(id, header, &mut cx.out);
             streams.send(id, block, &mut cx.out);
+            self.note_given(id, request.piece, cx);
         }
         self.serve(id, streams, cx);
     }
@@ -257,7 +258,7 @@ impl Torrent {
             self.look_at_turn(cx);
             return;
         }
-        self.suggestions.interrupt(id);
+        self.suggestions.interrupt(id, &self.picker);
         let fast = peer.fast();
         let uploads = peer.uploads.as_mut();
         let dropped = uploads.map(|uploads| uploads.drop_choked()).unwrap_or_default();
@@ -307,7 +308,8 @@ impl Torrent {
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         let Some(peer) = streams.peer(id) else { return };
         let owes = !self.picker.is_finished() && owes(peer.uploaded, peer.downloaded);
-        if !self.gives_free_slots() || owes {
+        let spare = self.takes_turns() && self.is_all_given() && !self.suggestions.is_owed(id);
+        if !self.gives_free_slots() || owes || spare {
             return;
         }
         let taken = self

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::choker::{Candidate, Choker, ROUND};
+use super::suggest::hidden_by;
 use super::{Torrent, serve};
-use crate::ids::{PieceIndex, StreamId};
+use crate::ids::StreamId;
 use crate::peer::Peer;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -37,6 +38,14 @@ impl Torrent {
     /// judged at once.
     pub(super) fn end_turn(&mut self, sent: u64, before: u64, cx: &mut Cx) {
         if sent >= self.choker().quantum(before) && self.rounds.choke > cx.now() {
+            self.rounds.choke = cx.now();
+            self.arm(cx);
+        }
+    }
+
+    /// Where peers take turns, it may be another one's now.
+    pub(super) fn judge_turns(&mut self, cx: &mut Cx) {
+        if self.takes_turns() && self.rounds.choke > cx.now() {
             self.rounds.choke = cx.now();
             self.arm(cx);
         }
@@ -78,10 +87,7 @@ impl Torrent {
         }
         let from = keepers.partition_point(|keeper| *keeper < id);
         let alone = keepers[from..].iter().take_while(|keeper| **keeper == id).count() as u32;
-        let layout = self.picker.layout();
-        let sent = peer.uploaded / u64::from(layout.piece_len(PieceIndex(0)).max(1));
-        let hidden = sent.saturating_sub(u64::from(peer.have.count(layout.pieces())));
-        alone.saturating_add(u32::try_from(hidden).unwrap_or(u32::MAX))
+        alone.saturating_add(hidden_by(peer, self.picker.layout()))
     }
 
     pub(super) fn choke_round(&mut self, streams: &mut Streams, cx: &mut Cx) {
@@ -92,6 +98,8 @@ impl Torrent {
         let mut candidates = Vec::with_capacity(self.active_peers().len());
         let mut idle = 0;
         let keepers = self.suggestions.keepers(&self.picker);
+        self.distrust(streams);
+        let all_given = self.is_all_given();
         for id in self.active_peers() {
             let Some(peer) = streams.peer(*id).filter(|peer| peer.is_open()) else { continue };
             idle += usize::from(serve::is_idle(*id, now, streams));
@@ -108,6 +116,7 @@ impl Torrent {
                 sent: peer.uploaded_at_unchoke + sent_in_turn,
                 uploaded_since_unchoke: sent_in_turn,
                 kept: self.kept_by(peer, *id, &keepers),
+                is_spare: all_given && !self.suggestions.is_owed(*id),
                 connected_at: peer.connected_at,
             });
         }

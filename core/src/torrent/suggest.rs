@@ -6,9 +6,14 @@
 //! suggests to each peer with a slot pieces that no peer of ours has and that it suggested to
 //! nobody else. This is what super-seeding is for, without lying about what we have.
 //!
-//! Suggestions are hints: who does not heed them loses nothing, and is served all the same. A piece
-//! that was suggested in vain is free again when the peer is choked, and one that was begun when it
-//! is gone.
+//! Suggestions are hints: who does not heed them loses nothing, and is served all the same. What a
+//! peer chooses by itself, and nobody else was sent, counts as suggested to it. A piece that was
+//! suggested in vain is free again when the peer is choked, one that it was sent a part of when it is
+//! choked once more, and all of them when it is gone, or hides what it was sent.
+//!
+//! In the end everything that nobody has is on its way to somebody. Whatever else a peer would ask
+//! us for then it can have of others, or soon: it is [spare](super::choker::Candidate::is_spare), and
+//! a choker gives its slot to those who are still to be sent something.
 //!
 //! The same knowledge tells who passes on what he got: pieces that one peer alone has for long are
 //! lost on the swarm, and a choker may have him wait for that
@@ -16,9 +21,10 @@
 
 use alloc::vec::Vec;
 
-use super::picker::Picker;
+use super::picker::{Layout, Picker};
 use super::{Phase, Torrent};
 use crate::ids::{PieceIndex, StreamId};
+use crate::peer::Peer;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
 use crate::wire::Message;
@@ -32,6 +38,9 @@ const AHEAD_BLOCKS: u32 = 4;
 
 /// Pieces that only one peer has and that are remembered, the latest.
 const KEPT_MAX: usize = 256;
+
+/// Pieces that a peer may have been sent without owning up to them: on their way, or being hashed.
+const HIDDEN_MAX: u32 = 2;
 
 /// Pieces to look at in one search for one to suggest.
 const SCAN_MAX: u32 = 1024;
@@ -52,6 +61,10 @@ struct Given {
     piece: PieceIndex,
     /// The peer has asked for a block of it.
     taken: bool,
+    /// Blocks that it was not sent.
+    left: u32,
+    /// It was choked since it was sent the first of them.
+    interrupted: bool,
 }
 
 impl Suggestions {
@@ -77,17 +90,48 @@ impl Suggestions {
     }
 
     /// A peer asked for a block of a piece.
-    pub(super) fn taken(&mut self, peer: StreamId, piece: PieceIndex) {
-        let mut given = self.given.iter_mut();
-        if let Some(given) = given.find(|given| given.piece == piece && given.peer == peer) {
-            given.taken = true;
+    fn taken(&mut self, peer: StreamId, piece: PieceIndex, picker: &Picker) {
+        if let Some(given) = self.given.iter_mut().find(|given| given.piece == piece) {
+            given.taken |= given.peer == peer;
+        } else if picker.availability(piece) == 0 && self.given.len() < SUGGESTED_MAX {
+            let left = picker.layout().blocks(piece);
+            self.given.push(Given { peer, piece, taken: true, left, interrupted: false });
         }
     }
 
-    /// A peer is choked: others may have what it did not begin. What it did begin is left to it;
-    /// somebody else would begin anew.
-    pub(super) fn interrupt(&mut self, peer: StreamId) {
-        self.given.retain(|given| given.peer != peer || given.taken);
+    /// A peer was sent a block of a piece. Returns whether that was the last one of it.
+    fn sent(&mut self, peer: StreamId, piece: PieceIndex) -> bool {
+        let mut given = self.given.iter_mut();
+        let Some(given) = given.find(|given| given.piece == piece && given.peer == peer) else {
+            return false;
+        };
+        given.left = given.left.saturating_sub(1);
+        // It has it now, and will say so.
+        given.interrupted &= given.left > 0;
+        given.left == 0
+    }
+
+    /// A peer is choked: others may have what it was sent nothing of. What it was sent a part of is
+    /// left to it for one more turn; somebody else would begin anew.
+    pub(super) fn interrupt(&mut self, peer: StreamId, picker: &Picker) {
+        self.given.retain_mut(|given| {
+            let begun = given.taken && given.left < picker.layout().blocks(given.piece);
+            let stays = given.peer != peer || begun && !given.interrupted;
+            given.interrupted |= given.peer == peer;
+            stays
+        });
+    }
+
+    /// Whether there are pieces that nobody has and nobody is being sent.
+    fn is_any_free(&self, picker: &Picker) -> bool {
+        let nobodys = picker.histogram().next().unwrap_or(0);
+        let given = self.given.iter().filter(|given| picker.availability(given.piece) == 0);
+        given.count() < nobodys as usize
+    }
+
+    /// Whether a peer is still to be sent a piece that nobody else is.
+    pub(super) fn is_owed(&self, peer: StreamId) -> bool {
+        self.given.iter().any(|given| given.peer == peer && given.left > 0)
     }
 
     /// A peer is gone: others may have its pieces.
@@ -118,7 +162,8 @@ impl Suggestions {
             let free = picker.availability(piece) == 0
                 && self.given.iter().all(|given| given.piece != piece);
             if free {
-                self.given.push(Given { peer, piece, taken: false });
+                let left = picker.layout().blocks(piece);
+                self.given.push(Given { peer, piece, taken: false, left, interrupted: false });
                 return Some(piece);
             }
         }
@@ -126,11 +171,64 @@ impl Suggestions {
     }
 }
 
+/// How many pieces a peer was sent and does not own up to.
+pub(super) fn hidden_by(peer: &Peer, layout: &Layout) -> u32 {
+    let sent = peer.uploaded / u64::from(layout.piece_len(PieceIndex(0)).max(1));
+    let hidden = sent.saturating_sub(u64::from(peer.have.count(layout.pieces())));
+    u32::try_from(hidden).unwrap_or(u32::MAX)
+}
+
+/// Whether others may wait for a peer to pass on what it gets.
+fn is_trusted(peer: &Peer, layout: &Layout) -> bool {
+    hidden_by(peer, layout) <= HIDDEN_MAX
+}
+
 impl Torrent {
+    /// Whether we have everything, and others do not even together.
+    fn is_only_source(&self) -> bool {
+        self.is_complete() && !self.picker.is_all_there()
+    }
+
+    /// A peer asked us for a block.
+    pub(super) fn note_asked(&mut self, id: StreamId, piece: PieceIndex, streams: &Streams) {
+        if self.is_only_source()
+            && streams.peer(id).is_some_and(|peer| is_trusted(peer, self.picker.layout()))
+        {
+            self.suggestions.taken(id, piece, &self.picker);
+        }
+    }
+
+    /// A peer was sent a block. Once it was sent all that nobody else is, somebody else may have its
+    /// slot.
+    pub(super) fn note_given(&mut self, id: StreamId, piece: PieceIndex, cx: &mut Cx) {
+        if self.is_only_source()
+            && self.suggestions.sent(id, piece)
+            && !self.suggestions.is_owed(id)
+            && self.is_all_given()
+        {
+            self.judge_turns(cx);
+        }
+    }
+
+    /// What peers that hide what they got were given is anybody's again.
+    pub(super) fn distrust(&mut self, streams: &Streams) {
+        if self.is_only_source() {
+            let layout = self.picker.layout();
+            self.suggestions.given.retain(|given| {
+                streams.peer(given.peer).is_some_and(|peer| is_trusted(peer, layout))
+            });
+        }
+    }
+
+    /// Whether we are the only source of some pieces, and all of them are on their way.
+    pub(super) fn is_all_given(&self) -> bool {
+        self.is_only_source() && !self.suggestions.is_any_free(&self.picker)
+    }
+
     /// Suggests to a peer what it should fetch from us, if that matters.
     pub(crate) fn suggest(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         // Somebody else can send what we can, or we cannot send everything ourselves.
-        if self.picker.is_all_there() || !self.is_complete() {
+        if !self.is_only_source() {
             return;
         }
         let Some(peer) = streams.peer(id) else { return };
@@ -151,14 +249,15 @@ mod tests {
     use super::*;
     use crate::ids::Key;
     use crate::rng::Seed;
-    use crate::torrent::picker::{Layout, Pieces};
+    use crate::torrent::picker::Pieces;
 
     fn peer(slot: u32) -> StreamId {
         StreamId::from_parts(slot, 1)
     }
 
+    /// Of pieces of two blocks.
     fn picker(pieces: u32) -> Picker {
-        let layout = Layout::new(pieces, 16_384, u64::from(pieces) * 16_384).expect("sound");
+        let layout = Layout::new(pieces, 32_768, u64::from(pieces) * 32_768).expect("sound");
         Picker::new(layout, Seed::from_number(1).stream("picker", 0))
     }
 
@@ -174,19 +273,54 @@ mod tests {
         assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
         assert_eq!(next(&mut suggestions, 0, &picker), Some(0));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "two in hand");
-        suggestions.taken(peer(0), PieceIndex(2));
+        suggestions.taken(peer(0), PieceIndex(2), &picker);
+        assert!(!suggestions.sent(peer(0), PieceIndex(2)));
         picker.have(PieceIndex(1));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "what is left is somebody's");
-        suggestions.interrupt(peer(0));
-        suggestions.interrupt(peer(1));
+        suggestions.interrupt(peer(0), &picker);
+        suggestions.interrupt(peer(1), &picker);
         assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
         assert_eq!(next(&mut suggestions, 1, &picker), Some(0));
-        assert_eq!(next(&mut suggestions, 2, &picker), None, "peer 0 began piece 2");
-        suggestions.forget(peer(0));
+        assert_eq!(next(&mut suggestions, 2, &picker), None, "peer 0 was sent a part of piece 2");
+        suggestions.interrupt(peer(0), &picker);
+        assert_eq!(next(&mut suggestions, 2, &picker), Some(2), "it had another turn");
+        suggestions.taken(peer(2), PieceIndex(2), &picker);
+        suggestions.forget(peer(2));
         assert_eq!(next(&mut suggestions, 2, &picker), Some(2));
         picker.have(PieceIndex(0));
         suggestions.arrived(PieceIndex(0), peer(3), 1);
         assert_eq!(next(&mut suggestions, 0, &picker), None, "all that nobody has is suggested");
+    }
+
+    #[test]
+    fn what_a_peer_chose_by_itself_is_not_suggested_to_others() {
+        let mut picker = picker(3);
+        picker.have(PieceIndex(2));
+        let mut suggestions = Suggestions::new(0);
+        suggestions.taken(peer(0), PieceIndex(0), &picker);
+        assert!(suggestions.is_any_free(&picker));
+        assert_eq!(suggestions.next_for(peer(1), 2, &picker), Some(PieceIndex(1)));
+        assert_eq!(suggestions.next_for(peer(1), 2, &picker), None);
+        suggestions.taken(peer(2), PieceIndex(0), &picker);
+        suggestions.taken(peer(2), PieceIndex(2), &picker);
+        assert!(!suggestions.is_owed(peer(2)), "one is another one's, one somebody has");
+        assert!(!suggestions.is_any_free(&picker));
+    }
+
+    #[test]
+    fn a_peer_is_owed_what_it_was_given_until_it_was_sent_all_of_it() {
+        let mut picker = picker(1);
+        let mut suggestions = Suggestions::new(0);
+        assert_eq!(suggestions.next_for(peer(0), 1, &picker), Some(PieceIndex(0)));
+        assert!(suggestions.is_owed(peer(0)) && !suggestions.is_any_free(&picker));
+        assert!(!suggestions.sent(peer(1), PieceIndex(0)), "another one was sent it");
+        assert!(!suggestions.sent(peer(0), PieceIndex(0)));
+        assert!(suggestions.sent(peer(0), PieceIndex(0)));
+        assert!(!suggestions.is_owed(peer(0)));
+        assert!(!suggestions.is_any_free(&picker), "it will say that it has it");
+        picker.have(PieceIndex(0));
+        suggestions.arrived(PieceIndex(0), peer(0), 1);
+        assert!(suggestions.given.is_empty());
     }
 
     #[test]

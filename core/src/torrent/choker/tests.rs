@@ -355,11 +355,38 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
                 sent: sent_rate * 150,
                 uploaded_since_unchoke: sent_rate * 100,
                 kept: sent_rate as u32,
+                is_spare: received_rate % 2 == 0,
                 connected_at: secs(connected),
             }
         };
         all.into_iter().enumerate().map(of).collect()
     })
+}
+
+#[test]
+fn turns_are_for_those_who_are_owed_something_while_anybody_is() {
+    let secs = |s: u64| Instant::ORIGIN + Duration::from_secs(s);
+    let mut choker = RoundRobin::new(1_000, rng(1));
+    let spare = |number| Candidate { is_spare: true, ..old(number) };
+    let held = Candidate { unchoked_since: Some(secs(0)), ..spare(1) };
+    let mut out = Vec::new();
+    choker.unchoke(secs(5), &[held, spare(2), old(3)], 2, &mut out);
+    assert_eq!(out, [id(3)], "the one that holds a slot loses it");
+    let bored = Candidate { interested: false, ..old(3) };
+    choker.unchoke(secs(5), &[held, spare(2), bored], 2, &mut out);
+    assert_eq!(out.len(), 2, "nobody is owed anything");
+}
+
+#[test]
+fn nobody_waits_for_a_peer_that_keeps_more_to_itself_to_get_what_it_is_owed() {
+    let now = Instant::ORIGIN + Duration::from_secs(5);
+    let mut choker = RoundRobin::new(1_000, rng(1));
+    let spare = |number, kept| Candidate { is_spare: true, kept, ..old(number) };
+    let owed = Candidate { kept: 2, ..old(3) };
+    let mut out = Vec::new();
+    choker.unchoke(now, &[spare(1, 1), spare(2, 2), owed], 3, &mut out);
+    out.sort_unstable();
+    assert_eq!(out, [id(1), id(3)]);
 }
 
 proptest! {
@@ -384,7 +411,15 @@ proptest! {
                 let chosen: BTreeSet<_> = out.iter().copied().collect();
                 prop_assert_eq!(chosen.len(), out.len(), "none twice");
                 prop_assert!(chosen.is_subset(&interested));
-                prop_assert_eq!(out.len(), interested.len().min(*slots), "no slot is wasted");
+                let takes_turns = choker.quantum(0) < u64::MAX;
+                let owed = peers.iter().filter(|peer| peer.interested && !peer.is_spare);
+                let least = owed.map(|peer| peer.kept).min().filter(|_| takes_turns);
+                let waits = |peer: &&Candidate| {
+                    peer.interested && peer.is_spare && least.is_some_and(|it| it <= peer.kept)
+                };
+                let wanted = interested.len() - peers.iter().filter(waits).count();
+                let wanted = wanted.min(*slots);
+                prop_assert_eq!(out.len(), wanted, "no slot is wasted");
                 let mut shuffled = peers.clone();
                 rng(seed + 1).shuffle(&mut shuffled);
                 let mut again = Vec::new();

@@ -14,6 +14,9 @@ use crate::time::{Duration, Instant};
 /// Who passes things on shows while we are the only source of some pieces: a peer that
 /// [keeps](Candidate::kept) more of them to itself waits for those that keep fewer. It does not wait
 /// for ever: once others have those pieces, from us or from it, it is as good as they are.
+///
+/// A peer that is [spare](Candidate::is_spare) has no slot as long as somebody is not who keeps no more
+/// than it does: all that we send it then is sent twice.
 #[derive(Debug)]
 pub struct RoundRobin {
     first: u64,
@@ -51,9 +54,13 @@ impl Choker for RoundRobin {
         slots: usize,
         out: &mut Vec<StreamId>,
     ) {
+        let owed = peers.iter().filter(|peer| peer.interested && !peer.is_spare);
+        let kept_by_owed = owed.map(|peer| peer.kept).min();
+        let yields =
+            |peer: &Candidate| peer.is_spare && kept_by_owed.is_some_and(|kept| kept <= peer.kept);
         let mut ranked: Vec<_> = peers
             .iter()
-            .filter(|peer| peer.interested)
+            .filter(|peer| peer.interested && !yields(peer))
             .map(|peer| {
                 let (class, since) = match (peer.unchoked_since, peer.last_unchoked) {
                     (Some(since), _) => {

@@ -9,7 +9,8 @@
 //! that are no rarer, and both rarest first (BEP 3, "rarest first"); between begun ones that are
 //! equally rare age decides, between new ones what the peer suggests (BEP 6), then a seeded shuffle.
 //! A fast peer, which fetches whole pieces, goes on with its own before it begins others. The first
-//! pieces of a newcomer are random, so that it soon has something to trade.
+//! pieces of a newcomer are random, or what is suggested to it, so that it soon has something to
+//! trade.
 //!
 //! When [every wanted block was asked for](Picker::is_all_asked), blocks may be asked of further
 //! peers, and the first to arrive cancels the rest: the end game. Which of them are worth it is a

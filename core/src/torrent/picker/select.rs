@@ -388,12 +388,19 @@ impl Picker {
         standing: Standing,
         out: &mut Vec<BlockId>,
     ) {
-        // A newcomer needs whole pieces first.
-        if !matches!(self.order, Order::RarestFirst) || search.is_random() || search.common_first {
+        if !matches!(self.order, Order::RarestFirst) || search.common_first {
             return;
         }
+        let rarity = self.availability_of(begun);
         while out.len() < goal && self.has_room() {
-            let Some(piece) = self.next_new(search) else { return };
+            // A newcomer needs whole pieces first, and one that the peer would rather send is as soon
+            // whole as another.
+            let new = if search.is_random() {
+                self.next_suggested(search, rarity.saturating_sub(1))
+            } else {
+                self.next_new(search)
+            };
+            let Some(piece) = new else { return };
             if self.availability_of(piece) >= self.availability_of(begun) {
                 search.found.push(piece);
                 return;
@@ -430,18 +437,22 @@ impl Picker {
         if search.suggested.is_empty() || !matches!(self.order, Order::RarestFirst) {
             return Some(piece);
         }
-        let rarest = self.availability(PieceIndex(piece));
-        self.places.steps += search.suggested.len() as u64;
-        let better = search.suggested.iter().map(|suggested| suggested.0).find(|suggested| {
-            self.state(PieceIndex(*suggested)) == PieceState::Missing
-                && self.priority(PieceIndex(*suggested)).value() == search.priority
-                && search.peer_has.contains(*suggested)
-                && self.availability(PieceIndex(*suggested)) <= rarest
-        });
+        let better = self.next_suggested(search, self.availability_of(piece));
         let Some(better) = better.filter(|better| *better != piece) else { return Some(piece) };
         search.found.retain(|found| *found != better);
         search.found.push(piece);
         Some(better)
+    }
+
+    /// The first new piece that the peer suggested, of those that at most so many have.
+    fn next_suggested(&mut self, search: &Search<'_>, availability_max: u16) -> Option<u32> {
+        self.places.steps += search.suggested.len() as u64;
+        search.suggested.iter().map(|suggested| suggested.0).find(|suggested| {
+            self.state(PieceIndex(*suggested)) == PieceState::Missing
+                && self.priority(PieceIndex(*suggested)).value() == search.priority
+                && search.peer_has.contains(*suggested)
+                && self.availability(PieceIndex(*suggested)) <= u32::from(availability_max)
+        })
     }
 
     fn next_by_order(&mut self, search: &mut Search<'_>) -> Option<u32> {

@@ -611,6 +611,28 @@ fn a_slow_peer_is_asked_for_what_is_rarer_before_it_helps_with_what_was_begun() 
 }
 
 #[test]
+fn a_newcomer_heeds_a_suggestion_that_is_rarer_before_it_helps_with_what_was_begun() {
+    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    let common = words_of(64, |piece| piece == 20 || piece == 21);
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::All);
+    let how = PickOptions::default();
+    let mut out = Vec::new();
+    picker.pick(peer(1), Pieces::Words(&common), 1, &how, &mut out);
+    let begun = out[0].piece;
+    let mut next = |suggested: &[PieceIndex], count| {
+        out.clear();
+        picker.pick_suggested(peer(2), Pieces::All, suggested, count, &how, &mut out);
+        out.iter().map(|block| block.piece).collect::<Vec<_>>()
+    };
+    let [rare, common] = [PieceIndex(50), PieceIndex(41 - begun.0)];
+    // What is as common as what was begun can wait, and so can what nobody suggested.
+    assert_eq!(next(&[common], 1), [begun]);
+    assert_eq!(next(&[common, rare], 5), [rare, rare, rare, rare, begun]);
+}
+
+#[test]
 fn a_slow_peer_goes_on_with_its_piece_and_of_begun_ones_the_rarer_comes_first() {
     let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
     let mut picker = picker_of(layout);
