@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::Torrent;
 use super::blame::Finding;
 use super::content::{Hashed, Settled};
@@ -12,7 +14,7 @@ use crate::hash::Digest;
 use crate::ids::{PieceIndex, StreamId};
 use crate::machine::{JobError, JobErrorKind};
 use crate::metainfo::merkle;
-use crate::peer::{Misbehaviour, Refusal};
+use crate::peer::{Misbehaviour, Peer, Refusal};
 use crate::session::Event;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
@@ -298,20 +300,24 @@ impl Torrent {
     /// Tells everybody that we have a piece, and those who had nothing else that we are not
     /// interested any more.
     pub(super) fn announce_have(&self, piece: PieceIndex, streams: &mut Streams, cx: &mut Cx) {
+        // Whoever has everything serves by what others have: see `suggest`.
+        let lacks = |peer: &Peer| !peer.have.pieces().contains(piece.0) || peer.have.is_seed();
+        // All are looked at before any is told: they are far apart in memory, and are then waited
+        // for together.
+        let concerned: SmallVec<[(StreamId, bool, bool); 64]> = self
+            .peers
+            .iter()
+            .filter_map(|id| {
+                let peer = streams.peer(*id).filter(|peer| peer.is_open())?;
+                Some((*id, lacks(peer), peer.wanted_piece == Some(piece.0)))
+            })
+            .collect();
         let message = crate::wire::Message::Have(piece);
-        for at in 0..self.peers.len() {
-            let id = self.peers[at];
-            let Some(peer) = streams.peer(id) else { continue };
-            if !peer.is_open() {
-                continue;
-            }
-            let theirs = peer.have.pieces().contains(piece.0);
-            let relied = peer.wanted_piece == Some(piece.0);
-            // Whoever has everything serves by what others have: see `suggest`.
-            if !theirs || peer.have.is_seed() {
+        for (id, is_told, is_relied) in concerned {
+            if is_told {
                 streams.send_message(id, &message, cx);
             }
-            if relied {
+            if is_relied {
                 self.update_interest(id, streams, cx);
             }
         }
