@@ -1,18 +1,21 @@
 //! What happens when: by time, and by order of scheduling within one nanosecond.
 //!
 //! ```text
-//!   pop <-- present: a heap <-- 512 slices of a millisecond, in no order <-- later: a heap
+//!   pop <-- present: sorted <-- 512 slices of a millisecond, in no order <-- later: a heap
+//!       <-- added to it: a heap
 //! ```
 //!
-//! Where packets cross a network there are tens of thousands of entries, and most of them happen within
-//! a fraction of a second. One heap of them all would be fetched from afar, level by level, so that
-//! only what is about to happen is in order. Elsewhere there is one heap and nothing else.
+//! Where hosts share links or packets cross a network there are tens of thousands of entries, and most
+//! of them happen within a fraction of a second. One heap of them all would be fetched from afar,
+//! level by level, so that only what is about to happen is in order; and what is about to happen can be
+//! [told ahead](Agenda::ahead). Elsewhere there is one heap and nothing else.
 //!
 //! Entries are small and are never taken back. Whoever schedules remembers the time it counts on,
 //! and ignores entries of other times (they were moved) when they come up.
 
 mod heap;
 
+use std::cmp::Reverse;
 use std::num::NonZeroU32;
 
 use teem_core::ids::Key;
@@ -146,12 +149,14 @@ impl Entry {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    /// What happens in the present slice, or before it.
-    present: Heap,
-    /// Which slice that is.
+    /// What happens in the present slice and was scheduled before it began, the first last.
+    present: Vec<Entry>,
+    /// How many of them [`Agenda::ahead`] did not tell of.
+    untold: usize,
+    /// What was scheduled later than that; without a wheel, everything.
+    added: Heap,
+    /// Which slice is the present one.
     slice: u64,
-    /// Whether it is so since [`Agenda::take_turned`] was last asked.
-    has_turned: bool,
     /// What happens after it; none: everything is in the heap.
     wheel: Option<Box<Wheel>>,
     scheduled: u64,
@@ -175,6 +180,10 @@ const SCHEDULED_MAX: u64 = 1 << 40;
 
 /// The length of a slice of time, as a power of two: a millisecond.
 const SLICE_BITS: u32 = 20;
+
+/// How many things are told of ahead: enough that what they need is waited for together, and few
+/// enough that it stays near until they happen.
+const AHEAD: usize = 32;
 
 /// Slices of a [`Wheel`]: half a second, which is longer than most packets are on their way.
 const SLICES: usize = 512;
@@ -206,41 +215,52 @@ impl Agenda {
         match &mut self.wheel {
             Some(wheel) if slice_of(at) > self.slice => {
                 wheel.push(self.slice, entry);
-                if self.present.is_empty() {
-                    self.turn();
-                }
+                self.turn();
             }
-            _ => self.present.push(entry),
+            _ => self.added.push(entry),
         }
     }
 
     /// When something happens next.
     pub(super) fn next(&self) -> Option<Nanos> {
-        self.present.first().map(|entry| entry.at)
+        let first = if self.is_present_first() { self.present.last() } else { self.added.first() };
+        first.map(|entry| entry.at)
     }
 
     /// The next thing that is due, and when it was.
     pub(super) fn pop(&mut self, now: Nanos) -> Option<(Nanos, What)> {
-        let first = self.present.pop(now)?;
-        if self.present.is_empty() {
-            self.turn();
-        }
+        let first = if self.is_present_first() {
+            self.present.pop_if(|first| first.at <= now)?
+        } else {
+            self.added.pop(now)?
+        };
+        self.turn();
         Some((first.at, first.what()))
     }
 
-    /// Packets that come or are there in the present slice, in no order; none: that was asked before.
-    pub(super) fn take_turned(&mut self) -> Option<impl Iterator<Item = u32>> {
-        let packet = |entry: &Entry| match entry.what() {
-            What::Comes { packet, .. } | What::Packet(packet) => Some(packet),
-            _ => None,
-        };
-        let has_turned = std::mem::take(&mut self.has_turned);
-        has_turned.then(|| self.present.iter().filter_map(packet))
+    /// Whether the first of what is present comes before what was added.
+    fn is_present_first(&self) -> bool {
+        match (self.present.last(), self.added.first()) {
+            (Some(present), Some(added)) => present.is_before(added),
+            (present, _) => present.is_some(),
+        }
     }
 
-    /// Makes the next slice in which something happens the present one.
+    /// The next [`AHEAD`] things that happen in the present slice, in no order, once all are over
+    /// that were told of before. What is scheduled meanwhile is not among them.
+    pub(super) fn ahead(&mut self) -> impl Iterator<Item = What> {
+        let upto = self.present.len();
+        let from = if upto > self.untold { upto } else { upto.saturating_sub(AHEAD) };
+        self.untold = self.untold.min(from);
+        self.present[from..].iter().map(Entry::what)
+    }
+
+    /// Makes the next slice in which something happens the present one, if this one is over.
     fn turn(&mut self) {
         let Some(wheel) = &mut self.wheel else { return };
+        if !self.present.is_empty() || !self.added.is_empty() {
+            return;
+        }
         if wheel.filled == 0 {
             let Some(first) = wheel.later.first() else { return };
             // Nothing is in between.
@@ -250,7 +270,8 @@ impl Agenda {
             self.slice += 1;
             wheel.take(self.slice, &mut self.present);
         }
-        self.has_turned = true;
+        self.present.sort_unstable_by_key(|entry| Reverse((entry.at, entry.order)));
+        self.untold = self.present.len();
     }
 }
 
@@ -270,13 +291,13 @@ impl Wheel {
         self.filled += 1;
     }
 
-    /// A slice becomes the present one: what happens in it is taken out, and what is within reach
-    /// now is brought in.
-    fn take(&mut self, slice: u64, present: &mut Heap) {
+    /// A slice becomes the present one: what happens in it is taken out, in no order, and what is
+    /// within reach now is brought in.
+    fn take(&mut self, slice: u64, present: &mut Vec<Entry>) {
         let entries = std::mem::take(&mut self.slices[slice as usize % SLICES]);
         if !entries.is_empty() {
             self.filled -= entries.len();
-            let over = present.replace(entries);
+            let over = std::mem::replace(present, entries);
             if (1..=SPARE_MAX).contains(&over.capacity()) {
                 self.spare.push(over);
             }

@@ -57,6 +57,22 @@ pub struct Traffic {
     pub received_bytes: u64,
 }
 
+impl<M> Host<M> {
+    /// Reads what is needed when something happens to it, its machine aside.
+    pub(super) fn fetch(&self) -> u64 {
+        self.timer_at.0
+            ^ self.digest.value()
+            ^ self.traffic.sent_bytes
+            ^ u64::from(self.machine.is_some() ^ self.marks.is_some() ^ self.touched)
+            ^ self.disk.next().map_or(0, |at| at.0)
+    }
+
+    /// Reads where that leads.
+    pub(super) fn fetch_on(&self) -> u64 {
+        self.disk.fetch() ^ self.marks.as_ref().map_or(0, |marks| marks.fetch())
+    }
+}
+
 impl<M: Machine> Net<M> {
     /// A host at `ip` that runs `machine`. Hosts may share an address, not a port.
     pub fn add(&mut self, ip: IpAddr, machine: M) -> HostId {

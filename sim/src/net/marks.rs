@@ -37,6 +37,11 @@ impl Marks {
         }
     }
 
+    /// Reads what is needed to note something.
+    pub(super) fn fetch(&self) -> u64 {
+        self.contents.first().and_then(|words| words.first()).copied().unwrap_or_default()
+    }
+
     /// Whether all blocks that this range touches were noted.
     pub(super) fn holds(&self, content: ContentId, bytes: Range<u64>) -> bool {
         let words = self.contents.get(content.0 as usize).map_or(&[][..], Vec::as_slice);

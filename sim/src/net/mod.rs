@@ -11,6 +11,7 @@
 //! advance: the run fails and names it.
 
 mod agenda;
+mod ahead;
 mod captures;
 mod clock;
 mod datagrams;
@@ -194,6 +195,7 @@ pub struct Net<M> {
     counters: Counters,
     log: Option<Vec<Logged>>,
     captures: Option<Box<captures::Captures>>,
+    ahead: ahead::Ahead,
     lent: Vec<Bytes>,
     buf: Vec<u8>,
 }
@@ -230,8 +232,8 @@ impl<M: Machine> Net<M> {
             hosts: Vec::new(),
             by_ip: BTreeMap::new(),
             agenda: match config.fidelity {
-                Fidelity::Packet => Agenda::busy(),
-                Fidelity::Message | Fidelity::Flow => Agenda::default(),
+                Fidelity::Packet | Fidelity::Flow => Agenda::busy(),
+                Fidelity::Message => Agenda::default(),
             },
             seed: config.seed,
             names: Names::default(),
@@ -253,6 +255,7 @@ impl<M: Machine> Net<M> {
             counters: Counters::default(),
             log: None,
             captures: None,
+            ahead: ahead::Ahead::default(),
             lent: Vec::new(),
             buf: Vec::new(),
         }

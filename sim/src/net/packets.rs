@@ -53,8 +53,6 @@ pub(super) struct Wires {
     tcp: Vec<Option<Tcp>>,
     config: Config,
     dropped: Vec<u32>,
-    /// Whom the packets of a moment go to.
-    ahead: Vec<(ConnectionId, Side)>,
 }
 
 /// What a host is attached with.
@@ -94,6 +92,17 @@ impl Wires {
             is_black_hole: line.black_hole,
             noise: Noise(SplitMix64(seed.stream("noise", host).next_u64())),
         });
+    }
+
+    /// The connection that a packet is of, and its sender's side; none: it is of none, or gone.
+    pub(super) fn way_of(&self, number: u32) -> Option<(ConnectionId, Side)> {
+        self.transit.fetch(number)
+    }
+
+    /// Reads what one end of a connection needs when a segment comes.
+    pub(super) fn fetch(&self, id: ConnectionId, side: Side) -> u64 {
+        let tcp = self.tcp.get(id.slot() as usize).and_then(Option::as_ref);
+        tcp.map_or(0, |tcp| tcp.ends[usize::from(side)].fetch())
     }
 
     pub(super) fn set_rates(&mut self, now: Nanos, host: HostId, access: &Access) {
@@ -267,25 +276,6 @@ impl<M: Machine> Net<M> {
             }
         }
         self.agenda.push(arrives, What::Comes { packet: number, host, bytes });
-    }
-
-    /// Fetches from memory what the packets of this slice of time will need. There are thousands of
-    /// connections, and each packet goes to another one: whatever it needs is far away. One after
-    /// the other each would be waited for; here all are waited for together.
-    pub(super) fn fetch_ahead(&mut self) {
-        let Some(arriving) = self.agenda.take_turned() else { return };
-        let Wires { transit, ahead, tcp, .. } = &mut self.wires;
-        ahead.clear();
-        ahead.extend(arriving.filter_map(|number| transit.fetch(number)));
-        let mut read = 0;
-        for (id, side) in &*ahead {
-            let end = self.connections.get(*id).map(|it| it.ends[usize::from(1 - side)].host);
-            read ^= u64::from(end.unwrap_or_default());
-            let tcp = tcp.get(id.slot() as usize).and_then(Option::as_ref);
-            read ^= tcp.map_or(0, |tcp| tcp.ends[usize::from(1 - side)].fetch());
-        }
-        // Nothing comes of it, and it is to be read all the same.
-        std::hint::black_box(read);
     }
 
     /// A packet comes to the line of a host.

@@ -161,6 +161,23 @@ impl Pipe {
         bytes
     }
 
+    /// Reads what is needed when something happens to it.
+    pub(super) fn fetch(&self) -> u64 {
+        let queues = self.travelling.len() ^ self.waiting.len() ^ self.acknowledged.len();
+        (queues ^ self.inbox_bytes) as u64 ^ u64::from(self.flow.is_some())
+    }
+
+    /// Reads where that leads.
+    pub(super) fn fetch_on(&self) -> u64 {
+        let travelling = self.travelling.front().map_or(0, |first| {
+            let part = first.parts.first().and_then(|part| part.first());
+            first.at.0 ^ u64::from(part.copied().unwrap_or_default())
+        });
+        let waiting = self.waiting.front().map_or(0, |first| u64::from(first.len));
+        let acknowledged = self.acknowledged.front().map_or(0, |first| first.0.0);
+        travelling ^ waiting ^ acknowledged ^ self.inbox.capacity() as u64
+    }
+
     /// Takes in what the sender has heard of by now.
     pub(super) fn acknowledge(&mut self, now: Nanos) {
         while let Some((at, count)) = self.acknowledged.front()

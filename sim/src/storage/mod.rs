@@ -140,6 +140,11 @@ impl Disk {
         self.start(now);
     }
 
+    /// Reads what is needed to take a job or to complete one.
+    pub(crate) fn fetch(&self) -> u64 {
+        self.shelf.fetch()
+    }
+
     /// When the next completion is due. O(1).
     pub fn next(&self) -> Option<Nanos> {
         self.queue.next()

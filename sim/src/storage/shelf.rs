@@ -69,6 +69,12 @@ impl Shelf {
         self.open.retain(|(_, it)| *it != at);
     }
 
+    /// Reads what is needed to find what a torrent has open.
+    pub(super) fn fetch(&self) -> u64 {
+        let image = self.open.first().and_then(|(_, at)| self.images[*at as usize].as_ref());
+        image.map_or(0, |image| image.key.len() as u64)
+    }
+
     /// What a torrent has open.
     pub(super) fn opened(&mut self, torrent: TorrentId) -> Option<&mut Image> {
         // A single torrent is the usual case.

@@ -22,11 +22,6 @@ impl Heap {
         self.entries.first()
     }
 
-    /// All entries, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
-    }
-
     pub(super) fn push(&mut self, entry: Entry) {
         let mut place = self.entries.len();
         self.entries.push(entry);
@@ -50,16 +45,6 @@ impl Heap {
             self.sift_down(0, last);
         }
         Some(first)
-    }
-
-    /// Has these entries, which are in no order, instead of those that it had.
-    pub(super) fn replace(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
-        let before = std::mem::replace(&mut self.entries, entries);
-        // Those without any below them are heaps of their own.
-        for place in (0..self.entries.len().saturating_sub(1).div_ceil(CHILDREN)).rev() {
-            self.sift_down(place, self.entries[place]);
-        }
-        before
     }
 
     /// Puts an entry in a place below which all is in order.
