@@ -122,6 +122,42 @@ fn parts_and_threads_make_the_same_results_as_one_run_after_the_other() {
     assert_eq!(parts, results(&all));
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn runs_have_huge_pages_unless_their_allocator_was_told_something_and_are_the_same() {
+    let folder = Folder::new();
+    let run = |tunables: Option<&str>| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_teem"));
+        program.args(["sim", "run", &folder.scenario(), "--seed", "3", "--json", "-"]);
+        program.env_remove("GLIBC_TUNABLES");
+        if let Some(tunables) = tunables {
+            program.env("GLIBC_TUNABLES", tunables);
+        }
+        results(&lines(&stdout(&program.output().expect("the program runs"))))
+    };
+    assert_eq!(run(None), run(Some("")));
+    // A long one shows what it was begun anew with.
+    let mut long = std::process::Command::new(env!("CARGO_BIN_EXE_teem"))
+        .args(["sim", "run", "flash-crowd-1k"])
+        .env_remove("GLIBC_TUNABLES")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let told = format!("/proc/{}/environ", long.id());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let is_told = || {
+        let told = fs::read(&told).unwrap_or_default();
+        told.split(|byte| *byte == 0).any(|it| it == b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
+    };
+    while !is_told() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let was_told = is_told();
+    long.kill().expect("it runs, as the same process");
+    long.wait().expect("it ends");
+    assert!(was_told);
+}
+
 #[test]
 fn two_processes_and_two_builds_make_the_same_digests() {
     let digest = |program: &std::ffi::OsStr, name: &str| {

@@ -7,6 +7,7 @@ pub(crate) mod args;
 mod capture;
 mod compare;
 mod diff;
+mod huge;
 mod junit;
 mod list;
 mod one;
@@ -23,13 +24,12 @@ use std::path::Path;
 
 use teem_sim::scenario::{BUNDLED, Scenario, bundled};
 
-use self::args::{How, Sim, SimCommand};
+use self::args::{How, Sim, SimCommand, Suite};
 use crate::Outcome;
 use crate::failure::Failure;
 
-pub(crate) use suite::run as suite;
-
 pub(crate) fn run(sim: &Sim) -> Outcome {
+    huge::begin_anew();
     match &sim.command {
         SimCommand::Run(run) => run::run(run),
         SimCommand::Replay(replay) => replay::run(replay),
@@ -38,6 +38,11 @@ pub(crate) fn run(sim: &Sim) -> Outcome {
         SimCommand::Compare(compare) => compare::run(compare),
         SimCommand::List(list) => list::run(list),
     }
+}
+
+pub(crate) fn suite(suite: &Suite) -> Outcome {
+    huge::begin_anew();
+    suite::run(suite)
 }
 
 /// The scenario of that name or in that file, changed as wanted.
