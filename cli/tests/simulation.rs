@@ -123,6 +123,7 @@ fn parts_and_threads_make_the_same_results_as_one_run_after_the_other() {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(clippy::disallowed_methods, reason = "it waits for another process")]
 #[test]
 fn runs_have_huge_pages_unless_their_allocator_was_told_something_and_are_the_same() {
     let folder = Folder::new();

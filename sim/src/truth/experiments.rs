@@ -406,9 +406,9 @@ fn chance(peers: f64) -> f64 {
 const FLUID_WARM_UP: u64 = 5;
 
 /// Runs one rate of arrivals. Notes how far the mean number of leechers is from what the rate at which
-/// peers really came makes of it, and how long they took; returns that in units of `T`, and how many
-/// came.
-fn fluid_steady(measured: &mut Measured, fluid: &Fluid, names: [&'static str; 2]) -> (f64, f64) {
+/// peers really came makes of it, what it is in units of those of peers who share evenly, and how long
+/// they took; returns that in units of `T`, and how many came.
+fn fluid_steady(measured: &mut Measured, fluid: &Fluid, names: [&'static str; 3]) -> (f64, f64) {
     let outcome = fluid.run();
     let time_s = fluid.download_s();
     let (from, to) = (FLUID_WARM_UP * time_s, outcome.counts.len() as u64);
@@ -416,17 +416,23 @@ fn fluid_steady(measured: &mut Measured, fluid: &Fluid, names: [&'static str; 2]
     let leechers = outcome.leechers(from as usize, to as usize);
     // Who came in the last two times `T` may not be done, and those who are were the faster ones.
     let took = outcome.download_s(from, to - 2 * time_s) / time_s as f64;
-    let off = (leechers / fluid.leechers(arrivals_per_s) - 1.0).abs();
-    measured.note(names[0], off);
-    measured.note(names[1], took);
+    let expected = fluid.leechers(arrivals_per_s);
+    let shared = outcome.leechers_shared(from as usize, to as usize);
+    measured.note(names[0], (leechers / expected - 1.0).abs());
+    measured.note(names[1], leechers / shared);
+    measured.note(names[2], took);
+    // What chance makes of few peers it makes of those who share evenly, too.
+    measured.at_most(names[0], 0.10 + (shared / expected - 1.0).abs());
+    measured.at_least(names[1], 0.90);
+    measured.at_most(names[1], 1.10);
     (took, arrivals_per_s * (to - from) as f64)
 }
 
 fn fluid_uplinks(size: Size, seed: u64) -> Measured {
-    const NAMES: [[&str; 2]; 3] = [
-        ["leechers_off_few", "download_over_theory_few"],
-        ["leechers_off_some", "download_over_theory_some"],
-        ["leechers_off_many", "download_over_theory_many"],
+    const NAMES: [[&str; 3]; 3] = [
+        ["leechers_off_few", "leechers_over_shared_few", "download_over_theory_few"],
+        ["leechers_off_some", "leechers_over_shared_some", "download_over_theory_some"],
+        ["leechers_off_many", "leechers_over_shared_many", "download_over_theory_many"],
     ];
     // How many leechers there are to be, and for how many times `T`.
     let rates: &[(u32, u64)] = match size {
@@ -439,8 +445,6 @@ fn fluid_uplinks(size: Size, seed: u64) -> Measured {
     for ((leechers, times), names) in rates.iter().zip(NAMES) {
         let fluid = Fluid::up_bound(*leechers, *times, seed);
         let (over, came) = fluid_steady(&mut measured, &fluid, names);
-        let by_chance = if size == Size::Small { chance(came) } else { 0.0 };
-        measured.at_most(names[0], 0.10 + by_chance);
         took.push(over);
         came_least = came_least.min(came);
     }
@@ -455,7 +459,7 @@ fn fluid_uplinks(size: Size, seed: u64) -> Measured {
 fn fluid_downlinks(size: Size, seed: u64) -> Measured {
     let (leechers, times) = if size == Size::Full { (100, 25) } else { (20, 15) };
     let mut measured = Measured::default();
-    let names = ["leechers_off", "download_over_theory"];
+    let names = ["leechers_off", "leechers_over_shared", "download_over_theory"];
     fluid_steady(&mut measured, &Fluid::down_bound(leechers, times, seed), names);
     // No chance is in how long a downlink takes; nothing is faster than it.
     measured.at_least("download_over_theory", 0.99);

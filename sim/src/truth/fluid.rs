@@ -29,7 +29,13 @@
 //!   more, as choking goes by the clock: with a fourth of the rate and of the content, so with the
 //!   same `T` of 256 s, downloads took 320 s.
 //! - The number of leechers swings around its mean, with a period of some six times `T`, and chance
-//!   keeps it swinging: with many leechers means need long runs as well.
+//!   keeps it swinging: with many leechers means need long runs as well. With few there are times
+//!   without any, when seeds have nobody to serve: with ten, sharing evenly makes 5 % more of them on
+//!   average than the equations do, and 2 to 9 % in single runs of 200 times `T`.
+//!
+//! [`Outcome::shared`] has all of that but the protocol: everybody comes and stays as in the simulated
+//! swarm, and all share what there is evenly. What is off from it is ours, and little of it is chance:
+//! 2 to 4 % with ten leechers, in runs of any length, and 5 % with a hundred.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -40,7 +46,7 @@ use teem_core::session::{Config, Event};
 use teem_core::time::{Duration, Instant};
 use teem_core::torrent::choker::{Candidate, Choker, OPTIMISTIC_ROUND};
 
-use super::visits::{Habits, SEND_BUFFER, Visits};
+use super::visits::{Habits, SEND_BUFFER, Visit, Visits};
 use crate::net::{Access, Fidelity, HostId, Net, NetConfig};
 use crate::swarm::{Swarm, torrent};
 
@@ -80,6 +86,8 @@ pub struct Outcome {
     pub fluid: Vec<Numbers>,
     /// The same where content has a size.
     pub cohorts: Vec<Numbers>,
+    /// The same where it has a size, and people came and stayed as they did here.
+    pub shared: Vec<Numbers>,
     /// When each peer came and how long it took, in seconds, in the order of arrivals; those that
     /// were there at the beginning are not in it, nor are those that were not done.
     pub downloads: Vec<(u64, u64)>,
@@ -90,7 +98,12 @@ pub struct Outcome {
 impl Outcome {
     /// How many leechers there were from one second to another, on average.
     pub fn leechers(&self, from: usize, to: usize) -> f64 {
-        mean(self.counts[from..to].iter().map(|(leechers, _)| *leechers))
+        mean_leechers(&self.counts[from..to])
+    }
+
+    /// How many there would have been if all had shared all uplinks evenly from the moment they came.
+    pub fn leechers_shared(&self, from: usize, to: usize) -> f64 {
+        mean_leechers(&self.shared[from..to])
     }
 
     /// How long those took on average that came from one second to another, in seconds.
@@ -121,6 +134,10 @@ impl Outcome {
 fn off(counts: &[Numbers], model: &[Numbers], from: usize, to: usize) -> f64 {
     let off = (from..to).map(|at| (counts[at].0 / model[at].0 - 1.0).powi(2));
     mean(off).sqrt()
+}
+
+fn mean_leechers(counts: &[Numbers]) -> f64 {
+    mean(counts.iter().map(|(leechers, _)| *leechers))
 }
 
 fn mean(of: impl Iterator<Item = f64>) -> f64 {
@@ -212,6 +229,7 @@ impl Fluid {
         Outcome {
             fluid: self.fluid(start),
             cohorts: self.cohorts(start),
+            shared: self.shared(&visits.visits()[1..here], newcomers),
             downloads: newcomers
                 .iter()
                 .filter_map(|visit| Some((visit.arrived_s, visit.done_s? - visit.arrived_s)))
@@ -245,6 +263,44 @@ impl Fluid {
                 before
             })
             .collect()
+    }
+
+    /// What everybody gets who came when he did, is a seed once he was given the content once, and stays
+    /// for as long as he did; second by second.
+    fn shared(&self, first_seeds: &[Visit], newcomers: &[Visit]) -> Vec<Numbers> {
+        let seconds = self.arrivals.iter().map(|(_, seconds)| seconds).sum();
+        // How many seeds leave in each second; those that stay to the end do not.
+        let mut leaving = vec![0_u32; seconds as usize];
+        let will_leave = |leaving: &mut Vec<u32>, visit: &Visit, done_s: u64| {
+            let stays_s = visit.done_s.zip(visit.left_s).map(|(done, left)| left - done);
+            let at = stays_s.map(|stays_s| (done_s + stays_s) as usize);
+            if let Some(count) = at.and_then(|at| leaving.get_mut(at)) {
+                *count += 1;
+            }
+        };
+        for visit in first_seeds {
+            will_leave(&mut leaving, visit, 0);
+        }
+        let mut seeds = first_seeds.len() as u32;
+        let mut coming = newcomers.iter().peekable();
+        // With what everybody had been given when each came, the oldest first.
+        let mut leechers: VecDeque<(f64, &Visit)> = VecDeque::new();
+        let mut given = 0.0;
+        let mut counts = Vec::with_capacity(seconds as usize);
+        for second in 0..seconds {
+            let now = (leechers.len() as f64, f64::from(seeds));
+            counts.push(now);
+            while let Some(visit) = coming.next_if(|visit| visit.arrived_s <= second) {
+                leechers.push_back((given, visit));
+            }
+            given += self.throughput(now) / f64::max(now.0, 1.0);
+            while let Some((_, visit)) = leechers.pop_front_if(|(had, _)| given - *had >= 1.0) {
+                seeds += 1;
+                will_leave(&mut leaving, visit, second);
+            }
+            seeds -= leaving[second as usize];
+        }
+        counts
     }
 
     /// The same where each leecher leaves when it was given the content once; in steps of a second.
