@@ -75,7 +75,7 @@ impl Torrent {
         let uploads = Self::uploads_of(peer);
         let taken = running && (!choked || uploads.allows(request)) && uploads.push(request);
         if taken {
-            self.note_asked(id, request.piece, streams);
+            self.note_asked(id, request.piece, streams, cx.now());
             return Ok(());
         }
         // A request that crossed our choke is dropped, or rejected where that can be said.
@@ -251,6 +251,7 @@ impl Torrent {
             peer.unchoked_at = Some(now);
             peer.asked_at = now;
             peer.uploaded_at_unchoke = peer.uploaded;
+            self.suggestions.begin_turn(id, now);
             // First, so that its first requests heed them.
             self.suggest(id, streams, cx);
             streams.send_message(id, &Message::Unchoke, cx);
@@ -308,7 +309,8 @@ impl Torrent {
     pub(super) fn offer_slot(&mut self, id: StreamId, streams: &mut Streams, cx: &mut Cx) {
         let Some(peer) = streams.peer(id) else { return };
         let owes = !self.picker.is_finished() && owes(peer.uploaded, peer.downloaded);
-        let spare = self.takes_turns() && self.is_all_given() && !self.suggestions.is_owed(id);
+        let owed = self.suggestions.is_owed(id, cx.now());
+        let spare = self.takes_turns() && self.is_all_given() && !owed;
         if !self.gives_free_slots() || owes || spare {
             return;
         }

@@ -116,7 +116,7 @@ impl Torrent {
                 sent: peer.uploaded_at_unchoke + sent_in_turn,
                 uploaded_since_unchoke: sent_in_turn,
                 kept: self.kept_by(peer, *id, &keepers),
-                is_spare: all_given && !self.suggestions.is_owed(*id),
+                is_spare: all_given && !self.suggestions.is_owed(*id, now),
                 connected_at: peer.connected_at,
             });
         }

@@ -13,7 +13,8 @@
 //!
 //! In the end everything that nobody has is on its way to somebody. Whatever else a peer would ask
 //! us for then it can have of others, or soon: it is [spare](super::choker::Candidate::is_spare), and
-//! a choker gives its slot to those who are still to be sent something.
+//! a choker gives its slot to those who are still to be sent something. Nobody waits longer than a turn
+//! for one that takes nothing.
 //!
 //! The same knowledge tells who passes on what he got: pieces that one peer alone has for long are
 //! lost on the swarm, and a choker may have him wait for that
@@ -27,6 +28,7 @@ use crate::ids::{PieceIndex, StreamId};
 use crate::peer::Peer;
 use crate::session::cx::Cx;
 use crate::session::streams::Streams;
+use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
 /// Suggested pieces that nobody has yet, over all peers.
@@ -41,6 +43,10 @@ const KEPT_MAX: usize = 256;
 
 /// Pieces that a peer may have been sent without owning up to them: on their way, or being hashed.
 const HIDDEN_MAX: u32 = 2;
+
+/// How long others wait for a peer to be sent a piece that is its own, from the beginning of its turn or
+/// since it was given the piece: one that takes nothing would have them wait for ever.
+const OWED_MAX: Duration = Duration::from_mins(2);
 
 /// Pieces to look at in one search for one to suggest.
 const SCAN_MAX: u32 = 1024;
@@ -65,6 +71,15 @@ struct Given {
     left: u32,
     /// It was choked since it was sent the first of them.
     interrupted: bool,
+    /// When it was given the piece, or its turn began.
+    since: Instant,
+}
+
+impl Given {
+    fn new(peer: StreamId, piece: PieceIndex, picker: &Picker, since: Instant) -> Self {
+        let left = picker.layout().blocks(piece);
+        Self { peer, piece, taken: false, left, interrupted: false, since }
+    }
 }
 
 impl Suggestions {
@@ -90,12 +105,19 @@ impl Suggestions {
     }
 
     /// A peer asked for a block of a piece.
-    fn taken(&mut self, peer: StreamId, piece: PieceIndex, picker: &Picker) {
+    fn taken(&mut self, peer: StreamId, piece: PieceIndex, picker: &Picker, now: Instant) {
         if let Some(given) = self.given.iter_mut().find(|given| given.piece == piece) {
             given.taken |= given.peer == peer;
         } else if picker.availability(piece) == 0 && self.given.len() < SUGGESTED_MAX {
-            let left = picker.layout().blocks(piece);
-            self.given.push(Given { peer, piece, taken: true, left, interrupted: false });
+            let given = Given::new(peer, piece, picker, now);
+            self.given.push(Given { taken: true, ..given });
+        }
+    }
+
+    /// A peer has a slot, and is to be sent what it was given.
+    pub(super) fn begin_turn(&mut self, peer: StreamId, now: Instant) {
+        for given in self.given.iter_mut().filter(|given| given.peer == peer) {
+            given.since = now;
         }
     }
 
@@ -129,9 +151,11 @@ impl Suggestions {
         given.count() < nobodys as usize
     }
 
-    /// Whether a peer is still to be sent a piece that nobody else is.
-    pub(super) fn is_owed(&self, peer: StreamId) -> bool {
-        self.given.iter().any(|given| given.peer == peer && given.left > 0)
+    /// Whether a peer is still to be sent a piece that nobody else is, and it is no time to give it up.
+    pub(super) fn is_owed(&self, peer: StreamId, now: Instant) -> bool {
+        self.given
+            .iter()
+            .any(|given| given.peer == peer && given.left > 0 && now < given.since + OWED_MAX)
     }
 
     /// A peer is gone: others may have its pieces.
@@ -150,7 +174,13 @@ impl Suggestions {
     }
 
     /// A piece to suggest to a peer that has fewer than `ahead` in hand, if there is one.
-    fn next_for(&mut self, peer: StreamId, ahead: usize, picker: &Picker) -> Option<PieceIndex> {
+    fn next_for(
+        &mut self,
+        peer: StreamId,
+        ahead: usize,
+        picker: &Picker,
+        now: Instant,
+    ) -> Option<PieceIndex> {
         let in_hand = self.given.iter().filter(|given| given.peer == peer && !given.taken).count();
         if in_hand >= ahead || self.given.len() >= SUGGESTED_MAX {
             return None;
@@ -162,8 +192,7 @@ impl Suggestions {
             let free = picker.availability(piece) == 0
                 && self.given.iter().all(|given| given.piece != piece);
             if free {
-                let left = picker.layout().blocks(piece);
-                self.given.push(Given { peer, piece, taken: false, left, interrupted: false });
+                self.given.push(Given::new(peer, piece, picker, now));
                 return Some(piece);
             }
         }
@@ -190,11 +219,17 @@ impl Torrent {
     }
 
     /// A peer asked us for a block.
-    pub(super) fn note_asked(&mut self, id: StreamId, piece: PieceIndex, streams: &Streams) {
+    pub(super) fn note_asked(
+        &mut self,
+        id: StreamId,
+        piece: PieceIndex,
+        streams: &Streams,
+        now: Instant,
+    ) {
         if self.is_only_source()
             && streams.peer(id).is_some_and(|peer| is_trusted(peer, self.picker.layout()))
         {
-            self.suggestions.taken(id, piece, &self.picker);
+            self.suggestions.taken(id, piece, &self.picker, now);
         }
     }
 
@@ -203,7 +238,7 @@ impl Torrent {
     pub(super) fn note_given(&mut self, id: StreamId, piece: PieceIndex, cx: &mut Cx) {
         if self.is_only_source()
             && self.suggestions.sent(id, piece)
-            && !self.suggestions.is_owed(id)
+            && !self.suggestions.is_owed(id, cx.now())
             && self.is_all_given()
         {
             self.judge_turns(cx);
@@ -238,7 +273,7 @@ impl Torrent {
         }
         let blocks = self.picker.layout().blocks(PieceIndex(0)).max(1);
         let ahead = 1 + (AHEAD_BLOCKS / blocks) as usize;
-        while let Some(piece) = self.suggestions.next_for(id, ahead, &self.picker) {
+        while let Some(piece) = self.suggestions.next_for(id, ahead, &self.picker, cx.now()) {
             streams.send_message(id, &Message::Suggest(piece), cx);
         }
     }
@@ -267,13 +302,13 @@ mod tests {
         picker.add_peer(Pieces::Words(&[]));
         let mut suggestions = Suggestions::new(2);
         let next = |suggestions: &mut Suggestions, to, picker: &Picker| {
-            suggestions.next_for(peer(to), 2, picker).map(|piece| piece.0)
+            suggestions.next_for(peer(to), 2, picker, Instant::ORIGIN).map(|piece| piece.0)
         };
         assert_eq!(next(&mut suggestions, 0, &picker), Some(2));
         assert_eq!(next(&mut suggestions, 1, &picker), Some(3));
         assert_eq!(next(&mut suggestions, 0, &picker), Some(0));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "two in hand");
-        suggestions.taken(peer(0), PieceIndex(2), &picker);
+        suggestions.taken(peer(0), PieceIndex(2), &picker, Instant::ORIGIN);
         assert!(!suggestions.sent(peer(0), PieceIndex(2)));
         picker.have(PieceIndex(1));
         assert_eq!(next(&mut suggestions, 0, &picker), None, "what is left is somebody's");
@@ -284,7 +319,7 @@ mod tests {
         assert_eq!(next(&mut suggestions, 2, &picker), None, "peer 0 was sent a part of piece 2");
         suggestions.interrupt(peer(0), &picker);
         assert_eq!(next(&mut suggestions, 2, &picker), Some(2), "it had another turn");
-        suggestions.taken(peer(2), PieceIndex(2), &picker);
+        suggestions.taken(peer(2), PieceIndex(2), &picker, Instant::ORIGIN);
         suggestions.forget(peer(2));
         assert_eq!(next(&mut suggestions, 2, &picker), Some(2));
         picker.have(PieceIndex(0));
@@ -297,13 +332,16 @@ mod tests {
         let mut picker = picker(3);
         picker.have(PieceIndex(2));
         let mut suggestions = Suggestions::new(0);
-        suggestions.taken(peer(0), PieceIndex(0), &picker);
+        suggestions.taken(peer(0), PieceIndex(0), &picker, Instant::ORIGIN);
         assert!(suggestions.is_any_free(&picker));
-        assert_eq!(suggestions.next_for(peer(1), 2, &picker), Some(PieceIndex(1)));
-        assert_eq!(suggestions.next_for(peer(1), 2, &picker), None);
-        suggestions.taken(peer(2), PieceIndex(0), &picker);
-        suggestions.taken(peer(2), PieceIndex(2), &picker);
-        assert!(!suggestions.is_owed(peer(2)), "one is another one's, one somebody has");
+        assert_eq!(suggestions.next_for(peer(1), 2, &picker, Instant::ORIGIN), Some(PieceIndex(1)));
+        assert_eq!(suggestions.next_for(peer(1), 2, &picker, Instant::ORIGIN), None);
+        suggestions.taken(peer(2), PieceIndex(0), &picker, Instant::ORIGIN);
+        suggestions.taken(peer(2), PieceIndex(2), &picker, Instant::ORIGIN);
+        assert!(
+            !suggestions.is_owed(peer(2), Instant::ORIGIN),
+            "one is another one's, one somebody has"
+        );
         assert!(!suggestions.is_any_free(&picker));
     }
 
@@ -311,16 +349,29 @@ mod tests {
     fn a_peer_is_owed_what_it_was_given_until_it_was_sent_all_of_it() {
         let mut picker = picker(1);
         let mut suggestions = Suggestions::new(0);
-        assert_eq!(suggestions.next_for(peer(0), 1, &picker), Some(PieceIndex(0)));
-        assert!(suggestions.is_owed(peer(0)) && !suggestions.is_any_free(&picker));
+        assert_eq!(suggestions.next_for(peer(0), 1, &picker, Instant::ORIGIN), Some(PieceIndex(0)));
+        assert!(suggestions.is_owed(peer(0), Instant::ORIGIN) && !suggestions.is_any_free(&picker));
         assert!(!suggestions.sent(peer(1), PieceIndex(0)), "another one was sent it");
         assert!(!suggestions.sent(peer(0), PieceIndex(0)));
         assert!(suggestions.sent(peer(0), PieceIndex(0)));
-        assert!(!suggestions.is_owed(peer(0)));
+        assert!(!suggestions.is_owed(peer(0), Instant::ORIGIN));
         assert!(!suggestions.is_any_free(&picker), "it will say that it has it");
         picker.have(PieceIndex(0));
         suggestions.arrived(PieceIndex(0), peer(0), 1);
         assert!(suggestions.given.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_turn_for_a_peer_that_takes_nothing() {
+        let picker = picker(1);
+        let mut suggestions = Suggestions::new(0);
+        suggestions.taken(peer(0), PieceIndex(0), &picker, Instant::ORIGIN);
+        let later = Instant::ORIGIN + OWED_MAX;
+        assert!(!suggestions.is_owed(peer(0), later));
+        suggestions.begin_turn(peer(1), later);
+        assert!(!suggestions.is_owed(peer(0), later), "it is another one's turn");
+        suggestions.begin_turn(peer(0), later);
+        assert!(suggestions.is_owed(peer(0), later));
     }
 
     #[test]
@@ -363,7 +414,7 @@ mod tests {
         picker.add_peer(Pieces::All);
         picker.lost(PieceIndex(0));
         let mut suggestions = Suggestions::new(1);
-        let found = (0..4).find_map(|_| suggestions.next_for(peer(0), 1, &picker));
+        let found = (0..4).find_map(|_| suggestions.next_for(peer(0), 1, &picker, Instant::ORIGIN));
         assert_eq!(found, Some(PieceIndex(0)));
         assert_eq!(suggestions.next, 1);
     }
