@@ -92,5 +92,6 @@ fn ten_swarms_take_as_long_packet_by_packet_as_by_rates() {
     let mean = sum / SWARMS.len() as f64;
     println!("{close} of 10 within 15 %, the mean differs by {:.1} %", mean * 100.0);
     println!("the worst differs by {:.1} %", worst * 100.0);
+    assert!(close >= 5, "{close} of 10 are within 15 %");
     assert!(mean <= 0.15, "they differ by {mean} on average");
 }

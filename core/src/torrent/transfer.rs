@@ -238,7 +238,7 @@ impl Torrent {
         Ok(())
     }
 
-    /// A peer would rather send this piece: heeded between pieces that are equally rare.
+    /// A peer would rather send this piece: heeded as [`Picker::pick_suggested`] says.
     fn on_suggest(&self, id: StreamId, piece: PieceIndex, streams: &mut Streams) {
         // One that we do not lack, or that does not exist, is overlooked.
         if self.seed_only || !self.picker.is_wanted(piece) {

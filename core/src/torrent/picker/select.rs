@@ -156,7 +156,8 @@ impl Picker {
     }
 
     /// As [`pick`](Self::pick), where the peer suggested these pieces (BEP 6). Rarest first, a
-    /// suggestion decides between pieces that are equally rare, and nothing else.
+    /// suggestion decides between pieces that are equally rare; while first pieces are random, one that
+    /// is rarer than what was begun comes before it.
     pub fn pick_suggested(
         &mut self,
         peer: StreamId,
