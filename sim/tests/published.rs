@@ -10,27 +10,31 @@ use teem_sim::truth::proximity::Proximity;
 use teem_sim::truth::rarest::Rarest;
 
 /// Runs it, and tells how long downloads took in the steady state, in units of the model's `T`, how
-/// many leechers there were, in units of what sharing evenly makes of those who came, and how many came.
-fn steady(fluid: &Fluid) -> (f64, f64, f64) {
+/// many leechers there were, in units of what those who came make by the model and by sharing evenly,
+/// and how many came.
+fn steady(fluid: &Fluid) -> (f64, [f64; 2], f64) {
     let outcome = fluid.run();
     let time_s = fluid.download_s();
     let (from, to) = (4 * time_s, outcome.counts.len() as u64);
     let rate = outcome.arrivals_per_s(from, to);
     let leechers = outcome.leechers(from as usize, to as usize);
     let over_shared = leechers / outcome.leechers_shared(from as usize, to as usize);
+    let over_model = leechers / fluid.leechers(rate);
     // Who came last may not be done, and those who are were the faster ones.
     let took = outcome.download_s(from, to - 2 * time_s) / time_s as f64;
     println!("{rate:.3} come a second: {took:.3} times T, {over_shared:.3} times the leechers");
-    (took, over_shared, rate * (to - from) as f64)
+    (took, [over_model, over_shared], rate * (to - from) as f64)
 }
 
 #[test]
 fn a_download_takes_what_the_fluid_model_says_however_many_come() {
     let few = steady(&Fluid::up_bound(10, 12, 1));
     let more = steady(&Fluid::up_bound(30, 9, 1));
-    for (took, over_shared, came) in [few, more] {
+    for (took, [over_model, over_shared], came) in [few, more] {
         // A tenth, and two standard deviations of so few.
-        assert!((took - 1.0).abs() <= 0.10 + 2.0 / came.sqrt(), "{took} times T");
+        let off = 0.10 + 2.0 / came.sqrt();
+        assert!((took - 1.0).abs() <= off, "{took} times T");
+        assert!((over_model - 1.0).abs() <= off, "{over_model} times the leechers of the model");
         // Chance is in both.
         assert!((0.95..=1.10).contains(&over_shared), "{over_shared} times the leechers");
     }
