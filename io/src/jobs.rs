@@ -31,6 +31,12 @@ pub trait Executor {
 
     /// The next job that is done.
     fn try_completion(&mut self) -> Option<(JobId, JobResult)>;
+
+    /// Whether there is one at hand that nobody is woken for: a job may be done as soon as it is
+    /// handed in. A driver asks before it waits.
+    fn has_completion(&self) -> bool {
+        false
+    }
 }
 
 impl<E: Executor + ?Sized> Executor for Box<E> {
@@ -57,6 +63,10 @@ impl<E: Executor + ?Sized> Executor for Box<E> {
     fn try_completion(&mut self) -> Option<(JobId, JobResult)> {
         (**self).try_completion()
     }
+
+    fn has_completion(&self) -> bool {
+        (**self).has_completion()
+    }
 }
 
 /// Jobs that may wait for their completion to be taken.
@@ -68,7 +78,6 @@ const INLINE_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Inline {
     done: VecDeque<(JobId, JobResult)>,
-    waker: Option<Waker>,
 }
 
 impl Inline {
@@ -79,9 +88,7 @@ impl Inline {
 }
 
 impl Executor for Inline {
-    fn set_waker(&mut self, waker: Waker) {
-        self.waker = Some(waker);
-    }
+    fn set_waker(&mut self, _: Waker) {}
 
     fn has_room(&self) -> bool {
         self.done.len() < INLINE_MAX
@@ -89,13 +96,14 @@ impl Executor for Inline {
 
     fn submit(&mut self, id: JobId, job: Job) {
         self.done.push_back((id, run(job)));
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
     }
 
     fn try_completion(&mut self) -> Option<(JobId, JobResult)> {
         self.done.pop_front()
+    }
+
+    fn has_completion(&self) -> bool {
+        !self.done.is_empty()
     }
 }
 
@@ -136,7 +144,9 @@ mod tests {
     fn done(job: Job) -> JobResult {
         let mut inline = Inline::new();
         let id = JobId::from_parts(0, 1);
+        assert!(!inline.has_completion());
         inline.submit(id, job);
+        assert!(inline.has_completion());
         let (done, result) = inline.try_completion().expect("at once");
         assert_eq!(done, id);
         result

@@ -293,6 +293,12 @@ impl Crew {
         }
     }
 
+    /// Whether no thread was ever needed.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn set_threads_max(&mut self, threads_max: usize) {
         self.threads_max = threads_max;

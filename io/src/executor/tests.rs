@@ -290,6 +290,28 @@ fn adjacent_reads_that_come_together_become_one() {
 }
 
 #[test]
+fn what_is_in_memory_is_read_as_soon_as_it_is_asked_for_and_wakes_nobody() {
+    let mut bench = Bench::new(Arc::new(MemoryStore::new()));
+    bench.open(0);
+    bench.run(write(0, 5, vec![7; BLOCK])).expect("written");
+    let woken = bench.wakes.calls.load(Ordering::SeqCst);
+    assert!(!bench.pool.has_completion());
+    let id = bench.submit(read(0, 4, 3));
+    assert!(bench.pool.has_completion());
+    let done = bench.pool.try_completion();
+    assert_eq!(done, Some((id, Ok(JobOutput::Read(Bytes::from_static(&[0, 7, 7]))))));
+    assert!(!bench.pool.has_completion());
+    assert_eq!(bench.wakes.calls.load(Ordering::SeqCst), woken);
+    // Nor is a thread there for it; but it waits for what must come first.
+    assert!(bench.pool.crews[Class::Read as usize].is_empty());
+    bench.submit(files_op(0, FileOp::Delete));
+    bench.submit(read(0, 4, 3));
+    assert!(!bench.pool.has_completion());
+    let done = bench.wait(2);
+    assert_eq!(done[1].1, Ok(JobOutput::Read(Bytes::from_static(&[0; 3]))));
+}
+
+#[test]
 fn of_merged_jobs_only_those_fail_that_are_at_fault() {
     let (mut bench, notes) = probed();
     *notes.broken.lock().expect("whole") = Some((BLOCK as u64 + 1, false));

@@ -207,7 +207,7 @@ impl<M: Machine, E: Executor, R: Reactor> Pump<M, E, R> {
         self.keep_time();
         let more = self.act();
         self.hand_out_jobs();
-        more || !self.ready.is_empty()
+        more || !self.ready.is_empty() || self.executor.has_completion()
     }
 
     fn serve_ready(&mut self) {

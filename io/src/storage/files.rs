@@ -22,7 +22,8 @@ use super::handles::{HANDLES_MAX, Handles};
 use super::lock::Lock;
 use super::root::{Access, Root, file_stat, split};
 use super::{
-    Cursor, FileStats, Storage, Store, ahead, check_range, error, is_stored, relocate, system,
+    Cursor, FileStats, Storage, Store, ahead, cached, check_range, error, is_stored, relocate,
+    system,
 };
 
 /// Parts of one vectored write; more are written in several.
@@ -355,6 +356,31 @@ impl Storage for FileStorage {
         }
         buf[done..].fill(0);
         Ok(())
+    }
+
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        if check_range(&self.layout, offset, buf.len()).is_err() {
+            return false;
+        }
+        let mut done = 0;
+        for slice in self.layout.map(offset, buf.len() as u64) {
+            let Some(file) = self.layout.file(slice.file).filter(|file| is_stored(*file)) else {
+                continue;
+            };
+            let start = (file.offset() + slice.offset - offset) as usize;
+            let end = start + slice.len as usize;
+            buf[done..start].fill(0);
+            done = end;
+            // To open one may take a while.
+            let Some(handle) = self.handles.get((self.owner, slice.file), false) else {
+                return false;
+            };
+            if !cached::read(&handle, &mut buf[start..end], slice.offset) {
+                return false;
+            }
+        }
+        buf[done..].fill(0);
+        true
     }
 
     fn will_read(&self, offset: u64, len: usize) {

@@ -93,6 +93,10 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        self.read_at(offset, buf).is_ok()
+    }
+
     fn write_at(&self, offset: u64, parts: &[&[u8]]) -> Result<(), JobError> {
         let len = parts.iter().map(|part| part.len()).sum();
         check_range(&self.layout, offset, len)?;

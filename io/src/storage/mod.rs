@@ -6,6 +6,7 @@
 
 pub mod ahead;
 pub(crate) mod blob;
+mod cached;
 mod files;
 mod handles;
 mod lock;
@@ -34,6 +35,13 @@ pub trait Storage: Send + Sync {
     /// Fills `buf` from `offset` on. Content that is not there is
     /// [`JobErrorKind::NotFound`].
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), JobError>;
+
+    /// Fills `buf` from `offset` on if that takes no waiting for a disk or the like. Returns whether
+    /// it did; if not, whatever the reason, `buf` says nothing, and [`read_at`](Self::read_at) tells.
+    fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let _ = (offset, buf);
+        false
+    }
 
     /// This will be read soon; a hint, which may be ignored. Returns at once.
     fn will_read(&self, offset: u64, len: usize) {

@@ -28,6 +28,11 @@ fn refusal(files: &OpenFiles) -> JobError {
 fn read(storage: &dyn Storage, offset: u64, len: usize) -> Vec<u8> {
     let mut buf = vec![0xaa; len];
     storage.read_at(offset, &mut buf).expect("readable");
+    // What is read without waiting is the same.
+    let mut cached = vec![0xbb; len];
+    if storage.read_cached(offset, &mut cached) {
+        assert_eq!(cached, buf);
+    }
     buf
 }
 
@@ -125,6 +130,37 @@ fn an_unwanted_file_is_made_when_it_is_written() {
     storage.write_at(40_000, &[&[1]]).expect("written");
     assert_eq!(storage.flush().expect("flushed")[3].expect("there").len, 50_000);
     assert_eq!(read(&*storage, 40_000, 2), [1, 0]);
+}
+
+#[test]
+fn what_was_written_is_read_without_waiting() {
+    // Where there is nothing but memory.
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (storage, _) = open(&open_files(&two_files(), folder.path()));
+    let mut buf = vec![0xaa; 20_000];
+    storage.write_at(19_990, &[&[1; 10], &[2; 13_000]]).expect("written");
+    let is_linux = cfg!(target_os = "linux");
+    assert_eq!(storage.read_cached(15_000, &mut buf), is_linux);
+    if is_linux {
+        assert_eq!(buf, read(&*storage, 15_000, 20_000));
+        assert_eq!((buf[4_989], buf[4_990], buf[17_767], buf[17_768]), (0, 1, 0, 2));
+    }
+    // What it cannot have is left to those who say why.
+    assert!(!storage.read_cached(u64::MAX, &mut buf));
+    drop(storage);
+    let (storage, _) = open(&open_files(&two_files(), folder.path()));
+    assert!(!storage.read_cached(0, &mut [0]), "opening a file may take a while");
+    read(&*storage, 0, 1);
+    assert_eq!(storage.read_cached(0, &mut [0]), is_linux);
+    fs::File::options()
+        .write(true)
+        .open(folder.path().join("t/a/one"))
+        .expect("there")
+        .set_len(9)
+        .expect("shorter");
+    assert!(!storage.read_cached(0, &mut [0; 10]));
+    let failed = storage.read_at(0, &mut [0; 10]).expect_err("too short");
+    assert_eq!(failed.kind, JobErrorKind::NotFound);
 }
 
 #[test]
