@@ -265,9 +265,10 @@ impl ThreadPool {
     /// Reads at once what takes no waiting: that costs less than to have another thread do it, whose
     /// cache it is in then.
     fn read_cached(&mut self, offset: u64, len: u32, storage: &dyn Storage) -> Option<Bytes> {
-        let mut buf = self.buffers.take(len as usize);
-        let read = storage.read_cached(offset, &mut buf);
-        let bytes = self.buffers.lend(buf);
+        let len = len as usize;
+        let mut buf = self.buffers.take(len);
+        let read = storage.read_cached(offset, &mut buf[..len]);
+        let bytes = self.buffers.lend(buf, len);
         read.then_some(bytes)
     }
 

@@ -9,6 +9,10 @@ const BUFFERS_MAX: usize = 16;
 /// Shorter ones are cheap to make, and a long one would be pinned by few bytes.
 const LEN_MIN: usize = 64 * 1024;
 
+/// Those that are remembered are at least this long, as long as most reads are at most: so they need
+/// not be lengthened, which is to say cleared, for one that is longer than the one before.
+const LEN: usize = 256 * 1024;
+
 /// See the [module](self). Each thread that reads has one.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
@@ -16,24 +20,24 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A buffer of `len` bytes that say nothing: zeros, or what was read before.
+    /// A buffer of at least `len` bytes that say nothing: zeros, or what was read before.
     pub(super) fn take(&mut self, len: usize) -> BytesMut {
-        let free = (len >= LEN_MIN).then(|| self.lent.iter().position(Bytes::is_unique)).flatten();
-        match free.map(|at| self.lent.swap_remove(at).try_into_mut()) {
-            Some(Ok(mut buffer)) => {
-                buffer.resize(len, 0);
-                buffer
-            }
-            _ => BytesMut::zeroed(len),
+        if len < LEN_MIN {
+            return BytesMut::zeroed(len);
         }
+        let free = self.lent.iter().position(|buffer| buffer.is_unique() && buffer.len() >= len);
+        let free = free.and_then(|at| self.lent.swap_remove(at).try_into_mut().ok());
+        let is_kept = self.lent.len() < BUFFERS_MAX;
+        free.unwrap_or_else(|| BytesMut::zeroed(if is_kept { len.max(LEN) } else { len }))
     }
 
-    /// Lends a buffer. It comes back when the last of its bytes is dropped.
-    pub(super) fn lend(&mut self, buffer: BytesMut) -> Bytes {
-        let bytes = buffer.freeze();
-        if bytes.len() >= LEN_MIN && self.lent.len() < BUFFERS_MAX {
+    /// Lends the first `len` bytes of a buffer. It comes back when the last of them is dropped.
+    pub(super) fn lend(&mut self, buffer: BytesMut, len: usize) -> Bytes {
+        let mut bytes = buffer.freeze();
+        if len >= LEN_MIN && self.lent.len() < BUFFERS_MAX {
             self.lent.push(bytes.clone());
         }
+        bytes.truncate(len);
         bytes
     }
 }
@@ -47,25 +51,27 @@ mod tests {
         let mut pool = Pool::default();
         let mut first = pool.take(LEN_MIN);
         first.fill(1);
-        let mut first = pool.lend(first);
+        let mut first = pool.lend(first, LEN_MIN);
         let held = first.split_off(LEN_MIN - 1);
         let address = first.as_ptr();
         drop(first);
         assert_ne!(pool.take(LEN_MIN).as_ptr(), address, "its last byte is held");
         assert_eq!(held[..], [1]);
         drop(held);
-        let again = pool.take(LEN_MIN);
-        assert_eq!((again.as_ptr(), again.len()), (address, LEN_MIN));
+        let again = pool.take(LEN);
+        assert_eq!((again.as_ptr(), again.len()), (address, LEN), "it is as long as ever");
     }
 
     #[test]
-    fn a_buffer_becomes_as_long_as_it_is_wanted() {
+    fn a_buffer_is_lent_as_long_as_it_is_wanted() {
         let mut pool = Pool::default();
-        for len in [LEN_MIN, 3 * LEN_MIN, 2 * LEN_MIN, 7] {
+        for len in [LEN_MIN, 3 * LEN_MIN, 2 * LEN, LEN, 7] {
             let buffer = pool.take(len);
-            assert_eq!(buffer.len(), len);
-            drop(pool.lend(buffer));
+            assert!(buffer.len() >= len);
+            assert_eq!(pool.lend(buffer, len).len(), len);
         }
+        // The second one of LEN or less is the first.
+        assert_eq!(pool.lent.len(), 2);
     }
 
     #[test]
@@ -74,13 +80,14 @@ mod tests {
         let lent: Vec<Bytes> = (0..2 * BUFFERS_MAX)
             .map(|_| {
                 let buffer = pool.take(LEN_MIN);
-                pool.lend(buffer)
+                pool.lend(buffer, LEN_MIN)
             })
             .collect();
         assert_eq!((lent.len(), pool.lent.len()), (2 * BUFFERS_MAX, BUFFERS_MAX));
+        assert_eq!(pool.take(LEN_MIN).len(), LEN_MIN, "it would not be kept");
         let short = BytesMut::zeroed(LEN_MIN - 1);
         let mut pool = Pool::default();
-        drop(pool.lend(short));
+        drop(pool.lend(short, LEN_MIN - 1));
         assert!(pool.lent.is_empty());
     }
 }

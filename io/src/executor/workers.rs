@@ -273,9 +273,10 @@ fn read_all(batch: Vec<Task>, pool: &mut Pool, sink: &mut Sink<'_>) {
 
 fn read_run(run: &[Span<usize>], pool: &mut Pool) -> Result<Bytes, JobError> {
     let Some(first) = run.first() else { return Ok(Bytes::new()) };
-    let mut buf = pool.take(run.iter().map(|span| span.what).sum());
-    first.storage.read_at(first.offset, &mut buf)?;
-    Ok(pool.lend(buf))
+    let len = run.iter().map(|span| span.what).sum();
+    let mut buf = pool.take(len);
+    first.storage.read_at(first.offset, &mut buf[..len])?;
+    Ok(pool.lend(buf, len))
 }
 
 /// A hash job without its bytes.
