@@ -13,14 +13,16 @@
 //! A torrent whose `info` is not known runs without files, until peers have sent it: then it starts
 //! anew ([`metadata`]) while its peers stay ([`kept`]).
 //!
-//! [`picker`] and [`choker`] are pure policies; [`resume`] is the saved state. `transfer` is what
-//! messages mean, `content` is where a received block goes, `check` is what becomes of files that
-//! were there, `serve` is how blocks leave. All of them are handed the streams and the context
-//! ([`Cx`]) by the session, and push what the driver is to do into it.
+//! [`picker`] and [`choker`] are pure policies; [`resume`] is the saved state. `connections` is whom it
+//! talks to, `transfer` is what messages mean, `content` is where a received block goes, `check` is what
+//! becomes of files that were there, `serve` is how blocks leave, `stopping` is how it ends. All of them
+//! are handed the streams and the context ([`Cx`]) by the session, and push what the driver is to do
+//! into it.
 
 mod blame;
 mod check;
 pub mod choker;
+mod connections;
 mod content;
 mod end_game;
 mod hashes;
@@ -38,6 +40,7 @@ mod serve;
 pub mod share;
 mod slots;
 mod snapshot;
+mod stopping;
 mod suggest;
 mod transfer;
 mod trees;
@@ -47,7 +50,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -68,23 +70,23 @@ use self::selection::Wishes;
 pub(crate) use self::share::ShareLimit;
 use self::share::ShareLimits;
 use self::slots::Chokers;
+pub(crate) use self::stopping::{AfterStop, Stopping};
 use self::suggest::Suggestions;
 use self::trees::Trees;
 use crate::bitfield::Bitfield;
 use crate::ids::{InfoHash, StreamId, TimerId, TorrentId};
-use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles, Shutdown};
+use crate::machine::{Allocation, FileOp, Job, JobError, Location, OpenFiles};
 use crate::metainfo::{Info, Metainfo};
-use crate::peer::{CloseReason, LocalReason, Misbehaviour, Peer, Refusal};
 use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::session::cx::{Cx, JobOwner, TimerKey};
 use crate::session::gate::Gate;
 use crate::session::streams::Streams;
-use crate::session::{AddTorrent, Event, RemoveFiles};
+use crate::session::{AddTorrent, Event};
 use crate::time::{Duration, Instant};
 use crate::tracker::tiers::Policy as AnnouncePolicy;
 use crate::tracker::url::TrackerUrl;
-use crate::tracker::ways::{Family, ListId, Way, Ways};
+use crate::tracker::ways::{Family, Way, Ways};
 use crate::wire::BLOCK_LEN;
 
 /// Resume data is saved when this much was verified since the last time ...
@@ -98,12 +100,6 @@ const REFILL_AFTER: Duration = Duration::from_millis(20);
 
 /// How often peers that may fetch more are asked again at the latest.
 const REFILL_EVERY: Duration = Duration::from_secs(1);
-
-/// How long between two looks for peers to connect to while some are wanted.
-const CONNECT_EVERY: Duration = Duration::from_millis(100);
-
-/// Connections opened at one look.
-const CONNECTS_PER_LOOK: usize = 5;
 
 #[derive(Debug)]
 pub(crate) struct Torrent {
@@ -184,26 +180,6 @@ pub(crate) enum Phase {
     Running,
     Stopping(Stopping),
     Failed(JobError),
-}
-
-/// What a stop waits for, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopping {
-    /// Writes and hashes under way.
-    Content,
-    /// Resume data.
-    Save,
-    /// Files that are to be deleted.
-    Delete,
-    /// Files.
-    Close,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AfterStop {
-    Pause,
-    Remove(RemoveFiles),
-    Fail(JobError),
 }
 
 /// When what is due.
@@ -396,150 +372,6 @@ impl Torrent {
         self.files(FileOp::Open(open.into()), JobOwner::Open { torrent: self.id }, cx);
     }
 
-    /// Closes all connections, for this reason.
-    fn close_peers(&mut self, reason: LocalReason, streams: &mut Streams, cx: &mut Cx) {
-        while let Some(&peer) = self.peers.last() {
-            self.close_peer(peer, reason.into(), streams, cx);
-            // A connection that is gone already leaves its place here.
-            if self.peers.last() == Some(&peer) {
-                self.peers.pop();
-                self.active = self.active.min(self.peers.len());
-            }
-        }
-    }
-
-    /// Stops, whatever it is doing; afterwards does what `then` says.
-    pub(crate) fn stop(&mut self, then: AfterStop, streams: &mut Streams, cx: &mut Cx) -> Upward {
-        // Whoever asks for a pause is told of a failure, and nothing undoes a removal.
-        let keep = matches!(
-            (&self.after_stop, &then),
-            (AfterStop::Remove(RemoveFiles::Delete), _)
-                | (AfterStop::Remove(_), AfterStop::Pause | AfterStop::Fail(_))
-                | (AfterStop::Fail(_), AfterStop::Pause)
-        );
-        if !keep {
-            self.after_stop = then;
-        }
-        match self.phase {
-            Phase::Stopping(_) => return Upward::Nothing,
-            Phase::Paused | Phase::Failed(_) => {
-                let keeps = self.after_stop != AfterStop::Remove(RemoveFiles::Delete);
-                if keeps || self.fetch.is_some() {
-                    return Upward::Stopped;
-                }
-                // Only open files can be deleted.
-                self.phase = Phase::Stopping(Stopping::Content);
-                self.open(cx);
-                return Upward::Nothing;
-            }
-            // The files are open, or will be: the answer to that goes on from here.
-            Phase::Opening => {
-                self.phase = Phase::Stopping(Stopping::Content);
-                self.close_peers(LocalReason::TorrentStopped, streams, cx);
-                return Upward::Nothing;
-            }
-            Phase::Checking(_) | Phase::Running => {}
-        }
-        self.phase = Phase::Stopping(Stopping::Content);
-        self.note_seeding(cx.now());
-        self.trackers.stop(cx.now());
-        self.close_peers(LocalReason::TorrentStopped, streams, cx);
-        if self.fetch.is_some() {
-            self.arm(cx);
-            return self.on_closed(cx);
-        }
-        if let Some(trees) = &mut self.trees {
-            trees.exchange.stop();
-        }
-        self.content.release(self.id, self.picker.layout(), cx);
-        self.arm(cx);
-        self.advance_stop(cx)
-    }
-
-    fn advance_stop(&mut self, cx: &mut Cx) -> Upward {
-        let Phase::Stopping(stopping) = &mut self.phase else { return Upward::Nothing };
-        match stopping {
-            Stopping::Content => {
-                if self.content.is_busy() || self.blame.is_busy() {
-                    return Upward::Nothing;
-                }
-                *stopping = Stopping::Save;
-                // A save under way claims less than there is now; the next one follows it.
-                if matches!(self.saving, Saving::Idle) {
-                    self.save(cx);
-                }
-                self.after_save(cx);
-            }
-            Stopping::Save => self.after_save(cx),
-            Stopping::Close | Stopping::Delete => {}
-        }
-        Upward::Nothing
-    }
-
-    fn after_save(&mut self, cx: &mut Cx) {
-        if !matches!(self.saving, Saving::Idle) {
-            return;
-        }
-        let unsaved = self.checked && self.unsaved > 0 && self.state.is_some();
-        if unsaved && self.after_stop == AfterStop::Pause {
-            self.save(cx);
-        } else if self.after_stop == AfterStop::Remove(RemoveFiles::Delete) && !self.deleted {
-            self.phase = Phase::Stopping(Stopping::Delete);
-            self.files(FileOp::Delete, JobOwner::Delete { torrent: self.id }, cx);
-        } else {
-            self.phase = Phase::Stopping(Stopping::Close);
-            self.files(FileOp::Close, JobOwner::Close { torrent: self.id }, cx);
-        }
-    }
-
-    /// The files are deleted, or could not be.
-    pub(crate) fn on_deleted(&mut self, cx: &mut Cx) -> Upward {
-        self.deleted = true;
-        self.phase = Phase::Stopping(Stopping::Close);
-        self.files(FileOp::Close, JobOwner::Close { torrent: self.id }, cx);
-        Upward::Nothing
-    }
-
-    /// The files are closed.
-    pub(crate) fn on_closed(&mut self, cx: &mut Cx) -> Upward {
-        self.content.clear(cx);
-        let delete = self.after_stop == AfterStop::Remove(RemoveFiles::Delete) && !self.deleted;
-        if delete && self.fetch.is_none() {
-            // That was asked for while the files were being closed: only open ones can be deleted.
-            self.phase = Phase::Stopping(Stopping::Content);
-            self.open(cx);
-            return Upward::Nothing;
-        }
-        match core::mem::replace(&mut self.after_stop, AfterStop::Pause) {
-            AfterStop::Fail(error) => {
-                // Somebody has to see to it first.
-                self.again = false;
-                cx.event(Event::TorrentFailed(self.id, error.clone()));
-                self.phase = Phase::Failed(error);
-            }
-            AfterStop::Pause => {
-                cx.event(Event::TorrentPaused(self.id));
-                self.phase = Phase::Paused;
-            }
-            after @ AfterStop::Remove(_) => {
-                self.phase = Phase::Paused;
-                self.after_stop = after;
-            }
-        }
-        Upward::Stopped
-    }
-
-    /// Storage failed: nothing more is fetched or served until somebody asks for it.
-    pub(crate) fn fail(&mut self, error: JobError, streams: &mut Streams, cx: &mut Cx) -> Upward {
-        if matches!(self.phase, Phase::Stopping(_)) {
-            if self.after_stop == AfterStop::Pause {
-                self.after_stop = AfterStop::Fail(error);
-            }
-            return self.advance_stop(cx);
-        }
-        self.stop(AfterStop::Fail(error), streams, cx)
-    }
-
     /// Every check is done.
     pub(crate) fn run(&mut self, cx: &mut Cx) {
         self.phase = Phase::Running;
@@ -637,64 +469,6 @@ impl Torrent {
         cx.timers.set(self.timer, now, due);
     }
 
-    // Connections.
-
-    fn wants_peers(&self, cx: &Cx) -> bool {
-        matches!(self.phase, Phase::Running) && self.peers.len() < cx.config.torrent_peers_max
-    }
-
-    /// Whether more addresses are of use: what a tracker is asked for.
-    pub(crate) fn wants_addresses(&self, cx: &Cx) -> bool {
-        self.wants_peers(cx) && !self.known.has_candidates()
-    }
-
-    fn connect(&mut self, streams: &mut Streams, cx: &mut Cx) {
-        let now = cx.now();
-        self.rounds.connect = now + CONNECT_EVERY;
-        for _ in 0..CONNECTS_PER_LOOK {
-            let room = streams.peer_count() < cx.config.peers_max
-                && streams.connecting_count() < cx.config.half_open_max;
-            if !room || !self.wants_peers(cx) {
-                return;
-            }
-            let Some(address) = self.known.next(now) else { return };
-            let useless = cx.own_addresses.contains(&address)
-                || !cx.config.reaches(address.ip())
-                || self.is_blocked(address.ip(), cx);
-            if useless {
-                self.known.forget(address);
-                continue;
-            }
-            let mut peer = Peer::new(now, address, Some(self.id));
-            if let Some(greeting) = peer.greeting_mut() {
-                let second = self.known.is_second(address);
-                greeting.encrypt = cx.config.encryption.dials_encrypted(second);
-            }
-            let stream = streams.open_peer(peer, cx);
-            self.attach(stream, streams);
-            let from = cx.config.bind_for(address.ip());
-            let connect = crate::machine::Connect { stream, to: address, from, tls: None };
-            cx.out.push(crate::machine::Output::Connect(connect.into()));
-        }
-    }
-
-    /// Whether the session's filter keeps peers there away from this torrent.
-    pub(crate) fn is_blocked(&self, address: IpAddr, cx: &Cx) -> bool {
-        self.filtered && cx.filter.blocks(address)
-    }
-
-    /// New addresses are there to be tried.
-    pub(crate) fn add_addresses(
-        &mut self,
-        addresses: impl IntoIterator<Item = SocketAddr>,
-        from: Origin,
-        cx: &mut Cx,
-    ) -> usize {
-        let new = addresses.into_iter().filter(|address| self.known.add(*address, from)).count();
-        self.arm(cx);
-        new
-    }
-
     /// Has trackers asked for each of its hashes, over each family of addresses that we listen on.
     pub(crate) fn set_ways(&mut self, cx: &Cx) {
         let ways = ways_of(self.metainfo.info(), cx);
@@ -711,16 +485,6 @@ impl Torrent {
         self.trackers.set(cx.now(), &ways, rng);
     }
 
-    /// Takes in addresses that a tracker told in one of the ways of asking it.
-    pub(crate) fn add_found(&mut self, addresses: Vec<SocketAddr>, list: ListId, cx: &mut Cx) {
-        let v2 = self.trackers.way(list).is_some_and(|way| way.v2);
-        for address in addresses {
-            let is_new = self.known.add(address, Origin::Tracker);
-            self.known.found(address, v2, is_new);
-        }
-        self.arm(cx);
-    }
-
     /// Asks these trackers from now on.
     pub(crate) fn replace_trackers(&mut self, tiers: &[Vec<String>], cx: &mut Cx) {
         let parse = |url: &String| TrackerUrl::parse(url).ok();
@@ -729,158 +493,6 @@ impl Torrent {
         self.trackers.replace(cx.now(), &tiers);
         self.arm(cx);
     }
-
-    /// Counts a connection as this torrent's.
-    pub(crate) fn attach(&mut self, stream: StreamId, streams: &mut Streams) {
-        if let Some(peer) = streams.peer_mut(stream) {
-            peer.torrent = Some(self.id);
-            peer.place = self.peers.len() as u32;
-            self.peers.push(stream);
-        }
-    }
-
-    /// A peer may have become active, or idle.
-    pub(crate) fn sort_in(&mut self, id: StreamId, streams: &mut Streams) {
-        let Some(peer) = streams.peer(id) else { return };
-        let (place, active) = (peer.place as usize, peer.is_active());
-        if self.peers.get(place) != Some(&id) || active == (place < self.active) {
-            return;
-        }
-        if active {
-            self.swap_places(place, self.active, streams);
-            self.active += 1;
-        } else {
-            self.active -= 1;
-            self.swap_places(place, self.active, streams);
-        }
-    }
-
-    fn swap_places(&mut self, a: usize, b: usize, streams: &mut Streams) {
-        self.peers.swap(a, b);
-        for place in [a, b] {
-            if let Some(peer) = streams.peer_mut(self.peers[place]) {
-                peer.place = place as u32;
-            }
-        }
-    }
-
-    /// The peers that may want something of us now, or that we may ask for something.
-    pub(super) fn active_peers(&self) -> &[StreamId] {
-        &self.peers[..self.active]
-    }
-
-    /// Whether no peer that is active counts as idle.
-    pub(super) fn is_sorted_in(&self, streams: &Streams) -> bool {
-        let mut idle = self.peers[self.active..].iter().filter_map(|id| streams.peer(*id));
-        idle.all(|peer| !peer.is_active())
-    }
-
-    /// Closes a connection of this torrent's.
-    pub(crate) fn close_peer(
-        &mut self,
-        id: StreamId,
-        reason: CloseReason,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) {
-        let how = match reason {
-            CloseReason::Misbehaved(_) | CloseReason::Io(_) => Shutdown::Abort,
-            _ => Shutdown::Graceful,
-        };
-        self.detach(id, reason, streams, cx);
-        streams.close(id, how, cx);
-    }
-
-    /// A connection of this torrent's is gone, or about to be: takes back what it was asked for.
-    pub(crate) fn detach(
-        &mut self,
-        id: StreamId,
-        reason: CloseReason,
-        streams: &mut Streams,
-        cx: &mut Cx,
-    ) {
-        let Some(peer) = streams.peer_mut(id) else { return };
-        let (address, place, outgoing, open) =
-            (peer.address, peer.place as usize, peer.outgoing, peer.is_open());
-        if peer.told_have {
-            self.picker.remove_peer(peer.have.pieces());
-            peer.told_have = false;
-        }
-        if let Some(pipeline) = &mut peer.pipeline {
-            for block in pipeline.drain() {
-                cx.memory.unrequest(self.picker.layout().block_len(block));
-            }
-            self.picker.forget_peer(id);
-            self.rounds.refill = self.rounds.refill.min(cx.now() + REFILL_AFTER);
-        }
-        if let Some(fetch) = &mut self.fetch {
-            fetch.forget(id);
-            fetch.heard.forget(id);
-        }
-        let unwelcome = peer.greeting().is_some_and(|greeting| greeting.is_unwelcome(&reason));
-        let freed_slot = !peer.we_choke;
-        self.suggestions.forget(id);
-        if let Some(trees) = &mut self.trees {
-            trees.exchange.forget(id);
-        }
-        if self.peers.get(place) == Some(&id) {
-            let mut place = place;
-            if place < self.active {
-                self.active -= 1;
-                self.swap_places(place, self.active, streams);
-                place = self.active;
-            }
-            self.swap_places(place, self.peers.len() - 1, streams);
-            self.peers.pop();
-        }
-        if reason.is_misbehaviour() {
-            cx.stats.peers_misbehaved += 1;
-        }
-        if outgoing {
-            match reason {
-                _ if unwelcome && cx.config.encryption.has_second() => {
-                    self.known.unwelcome(address, cx.now());
-                }
-                CloseReason::Misbehaved(_)
-                | CloseReason::Refused(
-                    Refusal::SelfConnection | Refusal::UnknownTorrent | Refusal::BothComplete,
-                ) => {
-                    self.known.forget(address);
-                }
-                // That was us: whoever starts the torrent again wants its peers at once.
-                CloseReason::Local(LocalReason::TorrentStopped | LocalReason::MetadataComplete) => {
-                    self.known.put_back(address);
-                }
-                _ if open => self.known.ended(address, cx.now()),
-                _ => self.known.failed(address, cx.now()),
-            }
-        }
-        if freed_slot && matches!(self.phase, Phase::Running) {
-            self.rounds.choke = self.rounds.choke.min(cx.now() + REFILL_AFTER);
-        }
-        cx.event(Event::PeerClosed { torrent: Some(self.id), address, reason });
-        self.note_shared(cx);
-        self.arm(cx);
-    }
-
-    /// Talks to nobody at this address again.
-    fn ban(&mut self, ip: IpAddr, why: Misbehaviour, streams: &mut Streams, cx: &mut Cx) {
-        if self.known.ban(ip) {
-            cx.stats.peers_banned += 1;
-            cx.event(Event::PeerBanned(self.id, ip));
-        }
-        let theirs: Vec<StreamId> = self
-            .peers
-            .iter()
-            .copied()
-            .filter(|id| streams.peer(*id).is_some_and(|peer| peer.address.ip() == ip))
-            .collect();
-        for id in theirs {
-            self.close_peer(id, CloseReason::Misbehaved(why), streams, cx);
-        }
-    }
-
-    // Bits.
 
     /// Files, as its layout counts them.
     pub(crate) fn file_count(&self) -> usize {
