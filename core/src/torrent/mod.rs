@@ -107,7 +107,7 @@ pub(crate) struct Torrent {
     pub(crate) hash: InfoHash,
     pub(crate) metainfo: Arc<Metainfo>,
     pub(crate) trackers: Ways,
-    /// Those that are [active](Peer::is_active) come first: others cost nothing until they do
+    /// Those that are [active](crate::peer::Peer::is_active) come first: others cost nothing until they do
     /// something.
     pub(crate) peers: Vec<StreamId>,
     /// How many of them are active.

@@ -60,8 +60,10 @@
 //! # Ok::<(), teem_core::torrent::picker::LayoutError>(())
 //! ```
 
+mod availability;
 mod band;
 mod bits;
+mod blocks;
 #[cfg(test)]
 mod costs;
 mod layout;
@@ -81,8 +83,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use self::band::{Band, Places};
+use self::bits::Bits;
 pub use self::bits::Pieces;
-use self::bits::{Bits, mask, ones};
 pub use self::layout::{BLOCK_LEN, BlockId, Layout, LayoutError, PIECE_LEN_MAX, PIECES_MAX};
 use self::open::{Block, OpenPiece};
 pub use self::order::{Candidate, Order, PieceOrder};
@@ -267,82 +269,6 @@ impl Picker {
         &self.layout
     }
 
-    // Availability.
-
-    /// A peer came that has these pieces: its bitfield, `have all` or nothing (BEP 3, BEP 6).
-    ///
-    /// At most [`PEERS_MAX`] peers; the session's limit is far below.
-    pub fn add_peer(&mut self, pieces: Pieces<'_>) {
-        assert!(self.peers < PEERS_MAX, "fewer peers than the counts can hold");
-        self.peers += 1;
-        match pieces {
-            Pieces::All => self.raise_all(),
-            Pieces::Words(_) if self.is_most(pieces) => {
-                self.raise_all();
-                self.each(pieces, false, Self::lower);
-            }
-            Pieces::Words(_) | Pieces::Except(..) => self.each(pieces, true, Self::raise),
-        }
-    }
-
-    /// A peer is gone that has these pieces: what it came with, and what
-    /// [`have`](Self::have) and [`lost`](Self::lost) changed since. Its requests are
-    /// [`forget_peer`](Self::forget_peer)'s.
-    pub fn remove_peer(&mut self, pieces: Pieces<'_>) {
-        assert!(self.peers > 0, "a peer goes once");
-        self.peers -= 1;
-        match pieces {
-            Pieces::All => self.lower_all(),
-            Pieces::Words(_) if self.is_most(pieces) => {
-                self.each(pieces, false, Self::raise);
-                self.lower_all();
-            }
-            Pieces::Words(_) | Pieces::Except(..) => self.each(pieces, true, Self::lower),
-        }
-    }
-
-    /// A peer has one piece more. The caller sees to it that it is new. O(1).
-    pub fn have(&mut self, PieceIndex(piece): PieceIndex) {
-        if piece < self.layout.pieces() && self.availability_of(piece) < u16::MAX {
-            self.raise(piece);
-        }
-    }
-
-    /// A peer has one piece fewer, whether or not it had everything. The caller sees to it that
-    /// the peer had it. O(1).
-    pub fn lost(&mut self, PieceIndex(piece): PieceIndex) {
-        if piece < self.layout.pieces() && self.availability_of(piece) > 0 {
-            self.lower(piece);
-        }
-    }
-
-    /// How many peers have a piece. Zero for one that does not exist.
-    pub fn availability(&self, PieceIndex(piece): PieceIndex) -> u32 {
-        if piece < self.layout.pieces() { u32::from(self.availability_of(piece)) } else { 0 }
-    }
-
-    /// How many pieces have which availability: index `a` holds how many pieces `a` peers have.
-    pub fn histogram(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        self.histogram.iter().copied()
-    }
-
-    /// How many copies of the torrent the peers hold together.
-    pub fn copies(&self) -> Copies {
-        let whole = self.histogram.iter().position(|count| *count > 0).unwrap_or(0);
-        let rarest = self.histogram.get(whole).copied().unwrap_or(0);
-        let pieces = self.layout.pieces();
-        let more = u64::from(pieces - rarest) * 1000 / u64::from(pieces);
-        Copies { whole: whole as u32, thousandths: more as u32 }
-    }
-
-    /// Whether the peers hold all of the torrent together. Unlike [`copies`](Self::copies) this
-    /// costs the same however many peers there are.
-    pub fn is_all_there(&self) -> bool {
-        self.histogram.front() == Some(&0)
-    }
-
-    // What we have and want.
-
     /// What we have of a piece; [`PieceState::Missing`] for one that does not exist.
     pub fn state(&self, PieceIndex(piece): PieceIndex) -> PieceState {
         self.flags.get(piece as usize).map_or(PieceState::Missing, |flags| state_of(*flags))
@@ -491,203 +417,6 @@ impl Picker {
         self.enter_band(index);
     }
 
-    // The life of a block.
-
-    /// A peer of that standing was asked for a block that [`pick`](Self::pick) did not choose.
-    /// Returns false, and changes nothing, if it is here or unwanted, if that peer was asked
-    /// already, or [`END_GAME_REQUESTS_MAX`] peers of its standing or better were.
-    pub fn requested(&mut self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
-        if !self.may_fetch(id) {
-            return false;
-        }
-        self.ensure_open(id.piece.0);
-        let open = self.open_piece_mut(id.piece.0);
-        if open.blocks[id.block as usize] == Block::Free {
-            open.request(id.block, peer, standing);
-            self.sync_loose(id.piece.0);
-            return true;
-        }
-        self.asked_too(id, peer, standing)
-    }
-
-    /// A peer was asked for a block that others were asked for: the end game. Returns false, and
-    /// changes nothing, if it [may not be](Self::may_ask_too).
-    pub fn asked_too(&mut self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
-        let may = self.may_ask_too(id, peer, standing);
-        if may {
-            self.open_piece_mut(id.piece.0).request_too(id.block, peer, standing);
-        }
-        may
-    }
-
-    /// Whether a block is wanted that others were asked for and this peer was not, and fewer than
-    /// [`END_GAME_REQUESTS_MAX`] of its standing or better.
-    pub fn may_ask_too(&self, id: BlockId, peer: StreamId, standing: Standing) -> bool {
-        if !self.may_fetch(id) || self.state(id.piece) != PieceState::Open {
-            return false;
-        }
-        let rivals = self.open_piece(id.piece.0).rivals(id.block, peer, standing);
-        rivals.is_some_and(|rivals| rivals < END_GAME_REQUESTS_MAX)
-    }
-
-    /// Whether no block that is wanted is left that nobody was asked for.
-    pub fn is_all_asked(&self) -> bool {
-        let wanted = |piece: &u32| self.priority(PieceIndex(*piece)) != Priority::SKIP;
-        self.bands.iter().all(|band| band.order.is_empty()) && !self.loose.iter().any(wanted)
-    }
-
-    /// A request came to nothing: rejected, timed out, or the peer choked us. The block is free
-    /// again, unless somebody else was asked too, and a piece that was this peer's own may be
-    /// shared. Returns whether the peer had been asked.
-    pub fn abort(&mut self, id: BlockId, peer: StreamId) -> bool {
-        if self.state(id.piece) != PieceState::Open
-            || self.layout.block_len(id) == 0
-            || !self.open_piece_mut(id.piece.0).abort(id.block, peer)
-        {
-            return false;
-        }
-        self.disown(id.piece.0, peer);
-        self.settle(id.piece.0);
-        true
-    }
-
-    /// Takes back every request of a peer: it closed, or choked us. Costs a walk over the open
-    /// pieces and their blocks.
-    pub fn forget_peer(&mut self, peer: StreamId) {
-        for at in (0..self.open.len()).rev() {
-            let piece = self.open[at].piece;
-            self.places.steps += 1 + u64::from(self.open[at].requested);
-            let aborted = self.open[at].abort_all(peer);
-            self.disown(piece, peer);
-            if aborted {
-                self.settle(piece);
-            }
-        }
-    }
-
-    /// A block arrived. Whether the peer was asked for it is the caller's to know.
-    pub fn received(&mut self, id: BlockId, peer: StreamId) -> Received {
-        self.receive(id, Some(peer))
-    }
-
-    /// A block is on disk: from resume data. Returns whether that completes the piece, which then
-    /// waits for its hash.
-    pub fn restore(&mut self, id: BlockId) -> bool {
-        matches!(self.receive(id, None), Received::Accepted { piece_complete: true, .. })
-    }
-
-    fn receive(&mut self, id: BlockId, sender: Option<StreamId>) -> Received {
-        let PieceIndex(index) = id.piece;
-        let len = self.layout.block_len(id);
-        if len == 0 {
-            return Received::Unwanted;
-        }
-        let state = self.state(id.piece);
-        match state {
-            PieceState::Have => return Received::Unwanted,
-            PieceState::Full => return Received::Duplicate,
-            PieceState::Missing
-                if self.priority(id.piece) == Priority::SKIP && sender.is_some() =>
-            {
-                return Received::Unwanted;
-            }
-            PieceState::Missing | PieceState::Open => {}
-        }
-        self.ensure_open(index);
-        let open = self.open_piece_mut(index);
-        if matches!(open.blocks[id.block as usize], Block::Received(_)) {
-            return Received::Duplicate;
-        }
-        let cancel = open.receive(id.block, len, sender);
-        let piece_complete = open.received as usize == open.blocks.len();
-        if self.is_wanted(id.piece) {
-            self.wanted_left -= u64::from(len);
-        }
-        self.sync_loose(index);
-        if piece_complete {
-            self.set_state(index, PieceState::Full);
-        }
-        Received::Accepted { piece_complete, cancel }
-    }
-
-    /// A block could not be written: it is to be fetched again.
-    pub fn write_failed(&mut self, id: BlockId) {
-        let len = self.layout.block_len(id);
-        if len == 0 || !matches!(self.state(id.piece), PieceState::Open | PieceState::Full) {
-            return;
-        }
-        let open = self.open_piece_mut(id.piece.0);
-        if !matches!(open.blocks[id.block as usize], Block::Received(_)) {
-            return;
-        }
-        open.lose(id.block, len);
-        if self.is_wanted(id.piece) {
-            self.wanted_left += u64::from(len);
-        }
-        self.set_state(id.piece.0, PieceState::Open);
-        self.settle(id.piece.0);
-    }
-
-    /// The hash of a full piece is right: we have it. Returns false, and changes nothing, if the
-    /// piece is not full (any more).
-    pub fn piece_verified(&mut self, piece: PieceIndex) -> bool {
-        let full = self.state(piece) == PieceState::Full;
-        if full {
-            self.set_have(piece);
-        }
-        full
-    }
-
-    /// The hash of a full piece is wrong: all of it is to be fetched again. Ask
-    /// [`senders`](Self::senders) before. Returns false, and changes nothing, if the piece is not
-    /// full (any more).
-    pub fn piece_failed(&mut self, piece: PieceIndex) -> bool {
-        let full = self.state(piece) == PieceState::Full;
-        if full {
-            self.set_missing(piece);
-        }
-        full
-    }
-
-    /// Who sent each block of an open or full piece; none for a block that is not here or came
-    /// from the disk. Empty for other pieces.
-    pub fn senders(&self, piece: PieceIndex) -> impl Iterator<Item = Option<StreamId>> + '_ {
-        self.blocks_of(piece).iter().map(|block| match block {
-            Block::Received(sender) => *sender,
-            Block::Free | Block::Requested(_) => None,
-        })
-    }
-
-    /// Which blocks of an open or full piece are here: for resume data. Empty for other pieces.
-    pub fn received_blocks(&self, piece: PieceIndex) -> impl Iterator<Item = bool> + '_ {
-        self.blocks_of(piece).iter().map(|block| matches!(block, Block::Received(_)))
-    }
-
-    /// Which requests for an open piece are out.
-    pub fn requesters(&self, piece: PieceIndex) -> impl Iterator<Item = (BlockId, StreamId)> + '_ {
-        let open = self.open_at(piece);
-        let first =
-            self.blocks_of(piece).iter().enumerate().filter_map(|(at, block)| match block {
-                Block::Requested(peer) => Some((at as u32, *peer)),
-                Block::Free | Block::Received(_) => None,
-            });
-        first
-            .chain(open.into_iter().flat_map(|open| open.extra.iter().copied()))
-            .map(move |(block, peer)| (BlockId { piece, block }, peer))
-    }
-
-    /// Who was asked for a block and did not send it yet.
-    pub fn asked(&self, id: BlockId) -> impl Iterator<Item = StreamId> + '_ {
-        let first = match self.blocks_of(id.piece).get(id.block as usize) {
-            Some(Block::Requested(peer)) => Some(*peer),
-            Some(Block::Free | Block::Received(_)) | None => None,
-        };
-        let open = self.open_at(id.piece).filter(|_| first.is_some());
-        let extra = open.map_or(&[][..], |open| &open.extra);
-        let extra = extra.iter().filter(move |(block, _)| *block == id.block);
-        first.into_iter().chain(extra.map(|(_, peer)| *peer))
-    }
-
     /// The open and the full pieces, in no particular order.
     pub fn open_pieces(&self) -> impl ExactSizeIterator<Item = OpenView> + '_ {
         self.open.iter().map(|open| OpenView {
@@ -707,79 +436,6 @@ impl Picker {
     /// What all calls so far have cost, in elements looked at: a measure that no clock disturbs.
     pub const fn steps(&self) -> u64 {
         self.places.steps
-    }
-
-    // Inside.
-
-    fn availability_of(&self, piece: u32) -> u16 {
-        self.base.wrapping_add(self.counts[piece as usize])
-    }
-
-    /// Whether it is cheaper to take a peer for one with everything, and correct the rest. A peer
-    /// may come in one way and go the other: only the sums count.
-    fn is_most(&mut self, pieces: Pieces<'_>) -> bool {
-        let len = self.layout.pieces();
-        let words = len.div_ceil(u64::BITS) as usize;
-        self.places.steps += words as u64;
-        let count: u32 = (0..words).map(|at| (pieces.word(at) & mask(at, len)).count_ones()).sum();
-        count > len / 2
-    }
-
-    /// Calls `change` for each piece that is among `pieces`, or is not.
-    fn each(&mut self, pieces: Pieces<'_>, among: bool, change: fn(&mut Self, u32)) {
-        let len = self.layout.pieces();
-        let flip = if among { 0 } else { u64::MAX };
-        for at in 0..len.div_ceil(u64::BITS) as usize {
-            for piece in ones(at, (pieces.word(at) ^ flip) & mask(at, len)) {
-                change(self, piece);
-            }
-        }
-    }
-
-    fn raise(&mut self, piece: u32) {
-        self.places.steps += 1;
-        let availability = self.availability_of(piece);
-        let a = usize::from(availability);
-        if let Some(band) = band_of(self.flags[piece as usize]) {
-            self.bands[band].raise(piece, availability, &mut self.places);
-        }
-        self.counts[piece as usize] = self.counts[piece as usize].wrapping_add(1);
-        self.histogram[a] -= 1;
-        if self.histogram.len() == a + 1 {
-            self.histogram.push_back(0);
-        }
-        self.histogram[a + 1] += 1;
-    }
-
-    fn lower(&mut self, piece: u32) {
-        self.places.steps += 1;
-        let availability = self.availability_of(piece);
-        assert!(availability > 0, "a peer that lost a piece had it");
-        let a = usize::from(availability);
-        if let Some(band) = band_of(self.flags[piece as usize]) {
-            self.bands[band].lower(piece, availability, &mut self.places);
-        }
-        self.counts[piece as usize] = self.counts[piece as usize].wrapping_sub(1);
-        self.histogram[a] -= 1;
-        self.histogram[a - 1] += 1;
-        while self.histogram.back() == Some(&0) {
-            self.histogram.pop_back();
-        }
-    }
-
-    fn raise_all(&mut self) {
-        self.places.steps += 1;
-        self.base = self.base.wrapping_add(1);
-        self.histogram.push_front(0);
-        self.bands.iter_mut().for_each(Band::raise_all);
-    }
-
-    fn lower_all(&mut self) {
-        self.places.steps += 1;
-        self.base = self.base.wrapping_sub(1);
-        let unavailable = self.histogram.pop_front();
-        assert_eq!(unavailable, Some(0), "a peer that had everything had every piece");
-        self.bands.iter_mut().for_each(Band::lower_all);
     }
 
     fn set_state(&mut self, piece: u32, state: PieceState) {
@@ -824,14 +480,6 @@ impl Picker {
         &mut self.open[self.places.of[piece as usize] as usize]
     }
 
-    /// Whether a block exists and its piece may be asked for.
-    fn may_fetch(&self, id: BlockId) -> bool {
-        let state = self.state(id.piece);
-        self.layout.block_len(id) > 0
-            && matches!(state, PieceState::Missing | PieceState::Open)
-            && self.priority(id.piece) != Priority::SKIP
-    }
-
     fn ensure_open(&mut self, piece: u32) {
         if self.state(PieceIndex(piece)) != PieceState::Missing {
             return;
@@ -843,15 +491,6 @@ impl Picker {
         self.open.push(OpenPiece::new(piece, blocks, self.opened));
         self.opened += 1;
         self.sync_loose(piece);
-    }
-
-    /// A piece that was `peer`'s own is everybody's.
-    fn disown(&mut self, piece: u32, peer: StreamId) {
-        let open = self.open_piece_mut(piece);
-        if open.owner == Some(peer) {
-            open.owner = None;
-            open.exclusive = false;
-        }
     }
 
     /// After blocks of an open piece became free: closes it if nothing is left of it.
