@@ -14,7 +14,8 @@ complete; CPU is user+sys of the same span, per GiB; RSS is the peak. Every copy
   bench/transfer.py --pairs rtorrent:teem,rtorrent:teem-alone   # with hashing in lanes, and without
 
 Prints a Markdown table; --out FILE appends one JSON line per run. The machine's clock drifts by a
-third over minutes: compare ratios within one call, not figures of two.
+third over minutes: all ratios are medians of ratios within a round, and each round begins with another
+pair. A run in which not every byte was hashed exactly once counts nowhere.
 """
 
 import argparse
@@ -222,6 +223,22 @@ class Running:
             time.sleep(0.01)
 
 
+class Cores:
+    """How busy all cores of the machine are from now on, whoever keeps them so."""
+
+    def __init__(self):
+        self.before = self.read()
+
+    def busy(self):
+        idle, total = (now - then for now, then in zip(self.read(), self.before))
+        return 1 - idle / max(total, 1)
+
+    @staticmethod
+    def read():
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return ticks[3] + ticks[4], sum(ticks)
+
+
 def listens(port):
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
@@ -270,8 +287,10 @@ def run_floor(job, work):
     copy = work / "copy"
     receiver = Running("floor", work / "receive", [floor(), "receive", where, copy, job["piece"]])
     receiver.await_sign(("prints", "listening\n"), 5)
+    cores = Cores()
     sender = Running("floor's sender", work / "send", [floor(), "send", where, content])
     wait_while_sampling([receiver, sender], lambda: receiver.poll() is not None, job["limit"])
+    busy = cores.busy()
     while sender.poll() is None:
         time.sleep(0.001)
     if receiver.status or sender.status:
@@ -280,7 +299,7 @@ def run_floor(job, work):
     if said["pieces"] != job["pieces"] or said["bytes"] != job["size"]:
         raise Trouble("the floor received other bytes")
     verify(copy, job)
-    return figures(job, said["seconds"], sender.cpu(), receiver.cpu(), sender, receiver)
+    return figures(job, said["seconds"], sender.cpu(), receiver.cpu(), busy, sender, receiver)
 
 
 def run_pair(job, work):
@@ -324,17 +343,18 @@ def run_pair(job, work):
                 raise Trouble(f"nothing moved; {leecher.tail()}")
             time.sleep(0.002)
         begin, cpu_seeder, cpu_leecher = time.monotonic(), seeder.cpu(), leecher.cpu()
+        cores = Cores()
         wait_while_sampling([seeder, leecher], lambda: leecher.has(sign), job["limit"], leecher)
-        seconds = time.monotonic() - begin
+        seconds, busy = time.monotonic() - begin, cores.busy()
         cpu_seeder, cpu_leecher = seeder.cpu() - cpu_seeder, leecher.cpu() - cpu_leecher
         seeder.sample_memory()
         leecher.sample_memory()
         if seeder.poll() is not None:
             raise Trouble(f"the seeder ended: {seeder.tail()}")
-        result = figures(job, seconds, cpu_seeder, cpu_leecher, seeder, leecher)
+        result = figures(job, seconds, cpu_seeder, cpu_leecher, busy, seeder, leecher)
         leecher.stop()
         if leeching in OURS:
-            result["hashed"] = hashed(leecher.log.read_text())
+            result["hashed"] = hashed(leecher.log.read_text(), job["size"])
         verify(seats["leecher"]["data"] / NAME, job)
         return result
     finally:
@@ -373,12 +393,15 @@ def await_announce(info_hash, seconds):
     raise Trouble("the seeder did not announce")
 
 
-def hashed(log):
+def hashed(log, size):
     """Blocks of 64 bytes that the leecher hashed in lanes, had room for in them, and hashed alone."""
     said = re.findall(r"in_lanes: (\d+), room: (\d+), alone: (\d+)", log)
     if not said:
         raise Trouble("the leecher does not say how it hashed")
-    return [int(count) for count in said[-1]]
+    lanes, room, alone = (int(count) for count in said[-1])
+    if (lanes + alone) * 64 != size:
+        raise Trouble(f"the leecher hashed {(lanes + alone) * 64} bytes of {size}")
+    return [lanes, room, alone]
 
 
 def verify(copy, job):
@@ -387,13 +410,14 @@ def verify(copy, job):
             raise Trouble("the copy has the wrong bytes")
 
 
-def figures(job, seconds, cpu_seeder, cpu_leecher, seeder, leecher):
+def figures(job, seconds, cpu_seeder, cpu_leecher, busy, seeder, leecher):
     gib = job["size"] / GIB
     return {
         "mib_per_s": job["size"] / MIB / seconds,
         "seconds": seconds,
         "cpu_seeder": cpu_seeder / gib,
         "cpu_leecher": cpu_leecher / gib,
+        "cores_busy": busy,
         "rss_seeder_mib": seeder.rss_kib / 1024,
         "rss_leecher_mib": leecher.rss_kib / 1024,
         "anon_seeder_mib": seeder.anon_kib / 1024,
@@ -464,8 +488,9 @@ def table(results, floors):
     """Markdown; each ratio is a median of ratios to the floor of the same round."""
     lines = [
         "| seeder → leecher | runs | MiB/s min / median / max | of floor | CPU s/GiB seeder (× floor) "
-        "| CPU s/GiB leecher (× floor) | peak RSS MiB seeder / leecher (anon) | against the best other |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| CPU s/GiB leecher (× floor) | cores busy | peak RSS MiB seeder / leecher (anon) "
+        "| against the best other |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
 
     def row(name, runs, other):
@@ -477,8 +502,8 @@ def table(results, floors):
         lines.append(
             f"| {name} | {len(runs)} | {speed[0]:.0f} / {statistics.median(speed):.0f} / {speed[-1]:.0f} "
             f"| {ratio['mib_per_s']:.2f} "
-            f"| {median(runs, 'cpu_seeder'):.2f} ({ratio['cpu_seeder']:.1f}) "
-            f"| {median(runs, 'cpu_leecher'):.2f} ({ratio['cpu_leecher']:.1f}) "
+            f"| {median(runs, 'cpu_seeder'):.2f} ({ratio['cpu_seeder']:.2f}) "
+            f"| {median(runs, 'cpu_leecher'):.2f} ({ratio['cpu_leecher']:.2f}) | {median(runs, 'cores_busy'):.0%} "
             f"| {median(runs, 'rss_seeder_mib'):.0f} ({median(runs, 'anon_seeder_mib'):.0f}) "
             f"/ {median(runs, 'rss_leecher_mib'):.0f} ({median(runs, 'anon_leecher_mib'):.0f}) | {other} |"
         )
@@ -517,7 +542,11 @@ def against_best_other(pair, runs, results):
     for key, label, best in compared:
         if rivals:
             rival = best(rivals, key=lambda p: median(rivals[p], key))
-            value = median(runs, key) / max(median(rivals[rival], key), 0.01)
+            theirs = {run["round"]: run[key] for run in rivals[rival]}
+            ratios = [run[key] / max(theirs[run["round"]], 0.01) for run in runs if run["round"] in theirs]
+            if not ratios:
+                continue
+            value = statistics.median(ratios)
             who = "→".join(rival) if len(places) == 2 else rival[places[0]]
             said.append(f"{label} {value:.2f}× ({who})")
     return ", ".join(said) or "none measured"
@@ -582,7 +611,8 @@ def main():
         base["limit"] = args.limit
         base["rc4"] = args.rc4
         for number in range(1, args.rounds + 1):
-            for pair in [None, *pairs]:
+            first = number % len(pairs)
+            for pair in [None, *pairs[first:], *pairs[:first]]:
                 name = "floor" if pair is None else " → ".join(pair)
                 try:
                     run = run_in_namespace(dict(base, pair=pair), folder, namespace)
@@ -598,7 +628,8 @@ def main():
                 else:
                     results[pair].append(run)
                 print(f"round {number}: {name}: {run['mib_per_s']:.0f} MiB/s, CPU s/GiB "
-                      f"{run['cpu_seeder']:.2f} + {run['cpu_leecher']:.2f}{in_lanes(run)}",
+                      f"{run['cpu_seeder']:.2f} + {run['cpu_leecher']:.2f}, cores {run['cores_busy']:.0%} busy"
+                      f"{in_lanes(run)}",
                       file=sys.stderr, flush=True)
                 if args.out:
                     line = {"seeder": pair and pair[0], "leecher": pair and pair[1],
