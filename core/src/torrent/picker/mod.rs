@@ -5,7 +5,8 @@
 //! It does not judge peers, keep their pieces or send cancels: the torrent does, with what the
 //! picker returns.
 //!
-//! The order is: higher priority first; within a priority, pieces already begun before new ones
+//! The order is: higher priority first; within a priority, the piece that the peer is sending, so
+//! that few are begun at a time (BEP 3, "strict priority"), then others that are begun before new ones
 //! that are no rarer, and both rarest first (BEP 3, "rarest first"); between begun ones that are
 //! equally rare age decides, between new ones what the peer suggests (BEP 6), then a seeded shuffle.
 //! A fast peer, which fetches whole pieces, goes on with its own before it begins others. The first

@@ -23,6 +23,8 @@ pub(super) struct OpenPiece {
     pub(super) piece: u32,
     /// The fast peer that fetches the whole of it.
     pub(super) owner: Option<StreamId>,
+    /// Who was asked last for a block of it.
+    pub(super) last_asked: Option<StreamId>,
     /// Nobody but the owner may send blocks of it, so that blame is certain.
     pub(super) exclusive: bool,
     /// When it was opened, in pieces opened before it.
@@ -47,6 +49,7 @@ impl OpenPiece {
         Self {
             piece,
             owner: None,
+            last_asked: None,
             exclusive: false,
             born,
             free: blocks,
@@ -78,6 +81,7 @@ impl OpenPiece {
             let at = self.first_free;
             self.first_free += 1;
             if *block == Block::Free {
+                self.last_asked = Some(peer);
                 self.request(at, peer, standing);
                 return Some(at);
             }

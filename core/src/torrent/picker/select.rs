@@ -86,7 +86,7 @@ impl PickOptions {
 /// What an open piece with free blocks is to the peer that picks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
-    /// Its own.
+    /// Its own; or, of a slow peer, one that nobody else was asked for since.
     Own,
     /// Nobody's at all.
     Orphan,
@@ -200,7 +200,9 @@ impl Picker {
                 shared
             } else {
                 for partial in &here[..foreign] {
-                    self.take_rarer(partial.piece, peer, &mut search, goal, how.standing, out);
+                    if partial.class != Class::Own {
+                        self.take_rarer(partial.piece, peer, &mut search, goal, how.standing, out);
+                    }
                     self.take(partial.piece, peer, goal - out.len(), how.standing, out);
                 }
                 while out.len() < goal && self.has_room() {
@@ -282,6 +284,7 @@ impl Picker {
                 Some(owner) if owner == peer => Class::Own,
                 Some(_) if open.exclusive => continue,
                 Some(_) => Class::Foreign,
+                None if how.lanes == 0 && open.last_asked == Some(peer) => Class::Own,
                 // A slow peer goes on with what it was asked for before it begins another one.
                 None if open.requested > 0 || (how.lanes == 0 && !how.exclusive) => Class::Shared,
                 None if how.exclusive && open.received > 0 => continue,
@@ -378,7 +381,7 @@ impl Picker {
         self.sync_loose(piece);
     }
 
-    /// Before a slow peer helps with a piece that was begun, it is asked for new ones that are
+    /// Before a slow peer helps with a piece that others began, it is asked for new ones that are
     /// rarer: others can finish the one that was begun, and perhaps nobody else has the rare one.
     fn take_rarer(
         &mut self,

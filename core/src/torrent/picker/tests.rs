@@ -621,15 +621,41 @@ fn a_newcomer_heeds_a_suggestion_that_is_rarer_before_it_helps_with_what_was_beg
     let mut out = Vec::new();
     picker.pick(peer(1), Pieces::Words(&common), 1, &how, &mut out);
     let begun = out[0].piece;
-    let mut next = |suggested: &[PieceIndex], count| {
+    let mut next = |number, suggested: &[PieceIndex], count| {
         out.clear();
-        picker.pick_suggested(peer(2), Pieces::All, suggested, count, &how, &mut out);
+        picker.pick_suggested(peer(number), Pieces::All, suggested, count, &how, &mut out);
         out.iter().map(|block| block.piece).collect::<Vec<_>>()
     };
     let [rare, common] = [PieceIndex(50), PieceIndex(41 - begun.0)];
     // What is as common as what was begun can wait, and so can what nobody suggested.
-    assert_eq!(next(&[common], 1), [begun]);
-    assert_eq!(next(&[common, rare], 5), [rare, rare, rare, rare, begun]);
+    assert_eq!(next(2, &[common], 1), [begun]);
+    assert_eq!(next(3, &[common, rare], 5), [rare, rare, rare, rare, begun]);
+}
+
+#[test]
+fn a_slow_peer_goes_on_with_what_it_sends_though_another_piece_is_rarer() {
+    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
+    let mut picker = picker_of(layout);
+    for piece in 60..60 + RANDOM_FIRST_PIECES {
+        picker.set_have(PieceIndex(piece));
+    }
+    let common = words_of(64, |piece| piece == 20);
+    picker.add_peer(Pieces::Words(&common));
+    picker.add_peer(Pieces::All);
+    let how = PickOptions::default();
+    let mut out = Vec::new();
+    picker.pick(peer(1), Pieces::Words(&common), 1, &how, &mut out);
+    picker.received(out[0], peer(1));
+    // Whatever else it has by now.
+    let mut pieces = |number, count| {
+        out.clear();
+        picker.pick(peer(number), Pieces::All, count, &how, &mut out);
+        out.iter().map(|block| block.piece.0 == 20).collect::<Vec<_>>()
+    };
+    assert_eq!(pieces(1, 1), [true]);
+    // Somebody else is asked for what is rarer first.
+    assert_eq!(pieces(2, 1), [false]);
+    assert_eq!(pieces(1, 3), [true, true, false]);
 }
 
 #[test]
