@@ -8,7 +8,8 @@ use teem_core::ids::JobId;
 use teem_core::machine::{HashSource, Job, JobError, JobErrorKind, JobOutput, JobResult};
 
 /// Does jobs, usually on other threads. Completes each exactly once, cancelled or not, and wakes
-/// the driver when there is a completion, or room again.
+/// the driver when there is a completion, or room again, unless
+/// [`has_completion`](Executor::has_completion) says so.
 pub trait Executor {
     /// Whom to wake. Told before anything else.
     fn set_waker(&mut self, waker: Waker);

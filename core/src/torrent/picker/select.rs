@@ -274,6 +274,8 @@ impl Picker {
         partials: &mut Vec<Partial>,
     ) {
         self.places.steps += self.loose.len() as u64;
+        let is_slow = how.lanes == 0 && !how.exclusive;
+        let keeps_on = is_slow && matches!(self.order, Order::RarestFirst);
         for &piece in &self.loose {
             let priority = self.priority(PieceIndex(piece));
             if priority == Priority::SKIP || !pieces.contains(piece) {
@@ -284,9 +286,9 @@ impl Picker {
                 Some(owner) if owner == peer => Class::Own,
                 Some(_) if open.exclusive => continue,
                 Some(_) => Class::Foreign,
-                None if how.lanes == 0 && open.last_asked == Some(peer) => Class::Own,
-                // A slow peer goes on with what it was asked for before it begins another one.
-                None if open.requested > 0 || (how.lanes == 0 && !how.exclusive) => Class::Shared,
+                // A slow peer goes on with what it is sending, then with what was begun.
+                None if keeps_on && open.last_asked == Some(peer) => Class::Own,
+                None if open.requested > 0 || is_slow => Class::Shared,
                 None if how.exclusive && open.received > 0 => continue,
                 None => Class::Orphan,
             };

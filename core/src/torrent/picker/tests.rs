@@ -293,6 +293,19 @@ fn a_suspect_fetches_whole_pieces_that_nobody_joins() {
 }
 
 #[test]
+fn a_suspect_does_not_go_on_with_what_others_sent_too() {
+    let mut picker = torrent(2, 4);
+    let (piece, _) = slow(&mut picker, 1, 1)[0];
+    picker.received(id(piece, 0), peer(1));
+    assert_eq!(slow(&mut picker, 0, 1), [(piece, 1)]);
+    picker.received(id(piece, 1), peer(0));
+    // It was asked last, and is suspect now.
+    let how = PickOptions { exclusive: true, ..PickOptions::default() };
+    let alone = 1 - piece;
+    assert_eq!(pick(&mut picker, 0, 4, &how), (0..4).map(|at| (alone, at)).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_piece_whose_owner_was_choked_is_everybodys() {
     let mut picker = torrent(2, 4);
     let how = PickOptions::fast(1);
