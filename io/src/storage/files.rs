@@ -250,6 +250,29 @@ impl FileStorage {
         Ok(handle)
     }
 
+    /// Fills `buf` with the content from `offset` on: `read` gets each part that a file holds, and
+    /// where in the file it begins; all else is zeros.
+    fn fill<E>(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        mut read: impl FnMut(metainfo::File<'_>, u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut done = 0;
+        for slice in self.layout.map(offset, buf.len() as u64) {
+            let Some(file) = self.layout.file(slice.file).filter(|file| is_stored(*file)) else {
+                continue;
+            };
+            let start = (file.offset() + slice.offset - offset) as usize;
+            let end = start + slice.len as usize;
+            buf[done..start].fill(0);
+            done = end;
+            read(file, slice.offset, &mut buf[start..end])?;
+        }
+        buf[done..].fill(0);
+        Ok(())
+    }
+
     fn sync(&self, unsynced: &Unsynced) -> Result<(), JobError> {
         for &index in &unsynced.files {
             // To make durable what is there, reading is enough; it may not be ours to write.
@@ -333,54 +356,28 @@ fn write_parts(file: &File, mut offset: u64, mut parts: &mut [IoSlice<'_>]) -> i
 impl Storage for FileStorage {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), JobError> {
         check_range(&self.layout, offset, buf.len())?;
-        let mut done = 0;
-        for slice in self.layout.map(offset, buf.len() as u64) {
-            let Some(file) = self.layout.file(slice.file) else { continue };
-            if !is_stored(file) {
-                continue;
+        self.fill(offset, buf, |file, at, part| {
+            let handle = self.handle(file.index(), false)?;
+            let Err(failed) = handle.read_exact_at(part, at) else { return Ok(()) };
+            let root = &self.place().root;
+            if failed.kind() == io::ErrorKind::UnexpectedEof {
+                let path = root.path().join(file.path());
+                let detail = format!("{}: shorter than it should be", path.display());
+                return Err(error(JobErrorKind::NotFound, detail));
             }
-            let start = (file.offset() + slice.offset - offset) as usize;
-            let end = start + slice.len as usize;
-            buf[done..start].fill(0);
-            done = end;
-            let handle = self.handle(slice.file, false)?;
-            if let Err(failed) = handle.read_exact_at(&mut buf[start..end], slice.offset) {
-                let root = &self.place().root;
-                if failed.kind() == io::ErrorKind::UnexpectedEof {
-                    let path = root.path().join(file.path());
-                    let detail = format!("{}: shorter than it should be", path.display());
-                    return Err(error(JobErrorKind::NotFound, detail));
-                }
-                return Err(fail(root, file, &failed));
-            }
-        }
-        buf[done..].fill(0);
-        Ok(())
+            Err(fail(root, file, &failed))
+        })
     }
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
-        if check_range(&self.layout, offset, buf.len()).is_err() {
-            return false;
-        }
-        let mut done = 0;
-        for slice in self.layout.map(offset, buf.len() as u64) {
-            let Some(file) = self.layout.file(slice.file).filter(|file| is_stored(*file)) else {
-                continue;
-            };
-            let start = (file.offset() + slice.offset - offset) as usize;
-            let end = start + slice.len as usize;
-            buf[done..start].fill(0);
-            done = end;
-            // To open one may take a while.
-            let Some(handle) = self.handles.get((self.owner, slice.file), false) else {
-                return false;
-            };
-            if !cached::read(&handle, &mut buf[start..end], slice.offset) {
-                return false;
-            }
-        }
-        buf[done..].fill(0);
-        true
+        // To open a file may take a while.
+        let open = |index| self.handles.get((self.owner, index), false).ok_or(());
+        check_range(&self.layout, offset, buf.len()).is_ok()
+            && self
+                .fill(offset, buf, |file, at, part| {
+                    cached::read(&*open(file.index())?, part, at).then_some(()).ok_or(())
+                })
+                .is_ok()
     }
 
     fn will_read(&self, offset: u64, len: usize) {
