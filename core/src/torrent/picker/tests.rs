@@ -599,13 +599,19 @@ fn suggested_pieces_come_first_and_once() {
     assert_eq!(sorted.len(), 8, "every piece once");
 }
 
-#[test]
-fn a_slow_peer_is_asked_for_what_is_rarer_before_it_helps_with_what_was_begun() {
+/// Of 64 pieces of four blocks so many are here that the next ones are not random.
+fn past_first_pieces() -> Picker {
     let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
     let mut picker = picker_of(layout);
     for piece in 60..60 + RANDOM_FIRST_PIECES {
         picker.set_have(PieceIndex(piece));
     }
+    picker
+}
+
+#[test]
+fn a_slow_peer_is_asked_for_what_is_rarer_before_it_helps_with_what_was_begun() {
+    let mut picker = past_first_pieces();
     let common = words_of(64, |piece| piece == 20);
     picker.add_peer(Pieces::Words(&common));
     picker.add_peer(Pieces::Words(&common));
@@ -647,11 +653,7 @@ fn a_newcomer_heeds_a_suggestion_that_is_rarer_before_it_helps_with_what_was_beg
 
 #[test]
 fn a_slow_peer_goes_on_with_what_it_sends_though_another_piece_is_rarer() {
-    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
-    let mut picker = picker_of(layout);
-    for piece in 60..60 + RANDOM_FIRST_PIECES {
-        picker.set_have(PieceIndex(piece));
-    }
+    let mut picker = past_first_pieces();
     let common = words_of(64, |piece| piece == 20);
     picker.add_peer(Pieces::Words(&common));
     picker.add_peer(Pieces::All);
@@ -673,11 +675,7 @@ fn a_slow_peer_goes_on_with_what_it_sends_though_another_piece_is_rarer() {
 
 #[test]
 fn a_slow_peer_goes_on_with_its_piece_and_of_begun_ones_the_rarer_comes_first() {
-    let layout = Layout::new(64, 4 * BLOCK_LEN, 64 * 4 * u64::from(BLOCK_LEN)).unwrap();
-    let mut picker = picker_of(layout);
-    for piece in 60..60 + RANDOM_FIRST_PIECES {
-        picker.set_have(PieceIndex(piece));
-    }
+    let mut picker = past_first_pieces();
     let [common, rare] = [20, 30].map(|only| words_of(64, |piece| piece == only));
     picker.add_peer(Pieces::Words(&common));
     picker.add_peer(Pieces::Words(&common));
