@@ -4,7 +4,8 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 
 use super::job::Job;
 use super::output::Output;
@@ -138,17 +139,21 @@ impl<T> Default for Jobs<T> {
 }
 
 /// The unsent bytes of one stream, and what of them is lent.
+///
+/// One part is held in place: a short message that leaves before the next allocates nothing.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    parts: VecDeque<Bytes>,
+    /// The first `gone` of them have left and are empty.
+    parts: SmallVec<[Bytes; 1]>,
+    gone: u32,
+    lent: u32,
     len: usize,
-    lent: usize,
 }
 
 impl SendQueue {
     /// Nothing to send; allocates nothing.
     pub const fn new() -> Self {
-        Self { parts: VecDeque::new(), len: 0, lent: 0 }
+        Self { parts: SmallVec::new_const(), gone: 0, lent: 0, len: 0 }
     }
 
     /// Queues `bytes`. Returns whether there was nothing before: the time for an edge.
@@ -156,7 +161,7 @@ impl SendQueue {
         let first = self.len == 0;
         if !bytes.is_empty() {
             self.len += bytes.len();
-            self.parts.push_back(bytes);
+            self.parts.push(bytes);
         }
         first && self.len > 0
     }
@@ -180,27 +185,33 @@ impl SendQueue {
         self.len == 0
     }
 
+    /// Bytes that are lent.
+    pub const fn lent(&self) -> usize {
+        self.lent as usize
+    }
+
     /// Bytes that could be lent now: none while a loan lasts.
     pub const fn lendable(&self) -> usize {
         if self.lent == 0 { self.len } else { 0 }
     }
 
-    /// Lends the next bytes: at most `max`, all of them handles, none of them copies. Nothing
-    /// while a loan lasts.
+    /// Lends the next bytes: at most `max` and 4 GiB, all of them handles, none of them copies.
+    /// Nothing while a loan lasts.
     pub fn lend(&mut self, max: usize, out: &mut Vec<Bytes>) -> usize {
         if self.lent > 0 {
             return 0;
         }
-        for part in &self.parts {
-            let room = max - self.lent;
+        let mut room = u32::try_from(max).unwrap_or(u32::MAX) as usize;
+        for part in &self.parts[self.gone as usize..] {
             if room == 0 {
                 break;
             }
             let take = part.len().min(room);
             out.push(part.slice(..take));
-            self.lent += take;
+            room -= take;
+            self.lent += take as u32;
         }
-        self.lent
+        self.lent()
     }
 
     /// Puts in place of the bytes from `start` to `end`, which are queued and not lent, what
@@ -208,7 +219,7 @@ impl SendQueue {
     /// end of an earlier change.
     pub(crate) fn rewrite(&mut self, start: usize, end: usize, change: impl FnOnce(&mut [u8])) {
         debug_assert!(start < end && end <= self.len && self.lent == 0);
-        let (mut first, mut at) = (0, 0);
+        let (mut first, mut at) = (self.gone as usize, 0);
         while at < start {
             at += self.parts[first].len();
             first += 1;
@@ -234,23 +245,35 @@ impl SendQueue {
     /// Settles the loan: `count` bytes left, the rest goes back. Returns the number that counts:
     /// at most what was lent.
     pub fn settle(&mut self, count: usize) -> usize {
-        let count = count.min(self.lent);
+        let count = count.min(self.lent());
         self.lent = 0;
         self.len -= count;
         let mut left = count;
         while left > 0 {
-            let part = self.parts.front_mut().expect("lent bytes are queued");
+            let part = &mut self.parts[self.gone as usize];
             if left < part.len() {
-                drop(part.split_to(left));
+                part.advance(left);
                 break;
             }
             left -= part.len();
-            self.parts.pop_front();
+            *part = Bytes::new();
+            self.gone += 1;
         }
-        if self.parts.is_empty() {
-            self.parts = VecDeque::new();
-        }
+        self.forget_gone();
         count
+    }
+
+    /// Gives places back to others that what has left had, once they are half of all, so that each
+    /// part is moved once at most on average.
+    fn forget_gone(&mut self) {
+        let gone = self.gone as usize;
+        if gone == self.parts.len() {
+            self.parts = SmallVec::new_const();
+            self.gone = 0;
+        } else if gone > self.parts.len() / 2 {
+            self.parts.drain(..gone);
+            self.gone = 0;
+        }
     }
 }
 
@@ -308,25 +331,53 @@ mod tests {
     proptest! {
         #[test]
         fn every_byte_leaves_once_and_in_order(
-            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..9),
-            steps in prop::collection::vec((0_usize..12, 0_usize..12), 0..60),
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..40),
+            steps in prop::collection::vec((0_usize..4, 0_usize..24, 0_usize..24), 0..60),
+        ) {
+            let mut queue = SendQueue::new();
+            let (mut queued, mut sent) = (Vec::new(), Vec::new());
+            let mut coming = parts.iter();
+            for (pushes, max, settle) in steps {
+                for part in coming.by_ref().take(pushes) {
+                    let first = queue.push(Bytes::copy_from_slice(part));
+                    prop_assert_eq!(first, queued.len() == sent.len() && !part.is_empty());
+                    queued.extend_from_slice(part);
+                }
+                let mut out = Vec::new();
+                let lent = queue.lend(max, &mut out);
+                prop_assert_eq!(out.concat().len(), lent);
+                prop_assert_eq!(lent, max.min(queued.len() - sent.len()));
+                let count = queue.settle(settle);
+                prop_assert_eq!(count, settle.min(lent));
+                sent.extend_from_slice(&out.concat()[..count]);
+                prop_assert_eq!(sent.len() + queue.len(), queued.len());
+                prop_assert!(queued.starts_with(&sent));
+                let gone = queue.gone as usize;
+                prop_assert!(2 * gone <= queue.parts.len(), "{gone} places are kept");
+            }
+        }
+
+        #[test]
+        fn what_was_not_lent_is_rewritten_where_it_is(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..9), 1..20),
+            sent in 0_usize..60,
+            upto in 1_usize..60,
         ) {
             let mut queue = SendQueue::new();
             for part in &parts {
                 queue.push(Bytes::copy_from_slice(part));
             }
-            let mut sent = Vec::new();
-            for (max, settle) in steps {
-                let mut out = Vec::new();
-                let lent = queue.lend(max, &mut out);
-                prop_assert_eq!(out.concat().len(), lent);
-                prop_assert!(lent <= max);
-                let count = queue.settle(settle);
-                prop_assert!(count <= lent);
-                sent.extend_from_slice(&out.concat()[..count]);
-            }
-            prop_assert_eq!(sent.len() + queue.len(), parts.concat().len());
-            prop_assert!(parts.concat().starts_with(&sent));
+            let mut want = parts.concat();
+            let (sent, mut out) = (sent.min(want.len() - 1), Vec::new());
+            queue.lend(sent, &mut out);
+            prop_assert_eq!(queue.settle(sent), sent);
+            want.drain(..sent);
+            let upto = upto.min(want.len());
+            queue.rewrite(0, upto, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0xff));
+            want[..upto].iter_mut().for_each(|byte| *byte ^= 0xff);
+            out.clear();
+            prop_assert_eq!(queue.lend(usize::MAX, &mut out), want.len());
+            prop_assert_eq!(out.concat(), want);
         }
     }
 }

@@ -141,10 +141,9 @@ impl Session {
     fn on_sent(&mut self, id: StreamId, count: usize) {
         let now = self.cx.now();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let lent = stream.lent;
-        stream.lent = 0;
+        let lent = stream.send.lent();
         let sent = stream.settle(count);
-        let back = lent.saturating_sub(sent);
+        let back = lent - sent;
         self.cx.gate.up.give_back(back);
         self.cx.stats.sent_bytes += sent as u64;
         let left = stream.send.len();
@@ -434,7 +433,6 @@ impl Machine for Session {
             return 0;
         }
         let lent = stream.lend(max.min(allowed), out);
-        stream.lent = lent;
         stream.had_turn = true;
         self.cx.gate.up.take(lent);
         if let Some(gate) = torrent.and_then(Torrent::gate_mut) {

@@ -30,8 +30,6 @@ pub(crate) struct Stream {
     pub(crate) had_turn: bool,
     /// It is among those that a limit on what we fetch may hold up; see [`Fetching`].
     fetching: bool,
-    /// Bytes that the upload limit was charged for and that are lent.
-    pub(crate) lent: usize,
 }
 
 #[derive(Debug)]
@@ -115,7 +113,6 @@ impl Streams {
             waits_to_send: false,
             had_turn: false,
             fetching: false,
-            lent: 0,
         })
     }
 
