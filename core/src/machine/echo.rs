@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Application, Bind, Clock, Connect, Deadline, HashSource, Incoming, Input, Job, JobOutput, Jobs,
     Listen, ListenerInput, Machine, Outbox, Output, RECV_CREDIT_MIN, SendQueue, Shutdown,
-    SocketInput, StreamInput, Transmit, TransmitLimit,
+    SocketInput, StreamEdges, StreamInput, Transmit, TransmitLimit,
 };
 use crate::chunks::Chunks;
 use crate::hash::{Digest, HashAlgorithm, HashState};
@@ -92,9 +92,7 @@ struct Stream {
     role: Role,
     send: SendQueue,
     idle: TimerId,
-    /// The edge is queued and not taken.
-    want_write: bool,
-    want_read: bool,
+    edges: StreamEdges,
     read_closed: bool,
 }
 
@@ -149,8 +147,7 @@ impl Echo {
             role,
             send: SendQueue::new(),
             idle,
-            want_write: false,
-            want_read: false,
+            edges: StreamEdges::new(),
             read_closed: false,
         })
     }
@@ -175,9 +172,8 @@ impl Echo {
 
     fn queue(&mut self, id: StreamId, bytes: Bytes) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.send.push(bytes) && !stream.want_write {
-            stream.want_write = true;
-            self.out.push(Output::WantWrite(id));
+        if stream.send.push(bytes) {
+            stream.edges.want_write(id, &mut self.out);
         }
     }
 
@@ -230,9 +226,8 @@ impl Echo {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let had_credit = credit(stream) > 0;
         stream.send.settle(count);
-        if !had_credit && credit(stream) > 0 && !stream.want_read {
-            stream.want_read = true;
-            self.out.push(Output::WantRead(id));
+        if !had_credit && credit(stream) > 0 {
+            stream.edges.want_read(id, &mut self.out);
         }
         self.finish_served(id);
     }
@@ -389,14 +384,9 @@ impl Machine for Echo {
     fn poll_output(&mut self) -> Option<Output> {
         let output = self.out.pop()?;
         match output {
-            Output::WantRead(id) => {
+            Output::WantRead(id) | Output::WantWrite(id) => {
                 if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_read = false;
-                }
-            }
-            Output::WantWrite(id) => {
-                if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_write = false;
+                    stream.edges.taken(&output);
                 }
             }
             Output::WantTransmit(id) => {

@@ -71,7 +71,7 @@ pub use job::{
     Location, OpenFiles,
 };
 pub use output::{Bind, Connect, Deadline, Listen, Output, Shutdown, Transmit, TransmitLimit};
-pub use parts::{Clock, Jobs, Outbox, SendQueue};
+pub use parts::{Clock, Jobs, Outbox, SendQueue, StreamEdges};
 
 use crate::ids::{JobId, SocketId, StreamId};
 use crate::time::Instant;

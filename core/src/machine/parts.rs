@@ -3,6 +3,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::mem;
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
@@ -10,7 +11,7 @@ use smallvec::SmallVec;
 use super::job::Job;
 use super::output::Output;
 use crate::chunks::Chunks;
-use crate::ids::{JobId, Slab};
+use crate::ids::{JobId, Slab, StreamId};
 use crate::time::Instant;
 
 /// The latest `now` seen.
@@ -71,6 +72,43 @@ impl Outbox {
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+}
+
+/// Which edges of a stream wait in the [`Outbox`]: each waits there once at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StreamEdges {
+    read: bool,
+    write: bool,
+}
+
+impl StreamEdges {
+    /// None.
+    pub const fn new() -> Self {
+        Self { read: false, write: false }
+    }
+
+    /// `stream`, whose edges these are, has credit again.
+    pub fn want_read(&mut self, stream: StreamId, out: &mut Outbox) {
+        if !mem::replace(&mut self.read, true) {
+            out.push(Output::WantRead(stream));
+        }
+    }
+
+    /// `stream`, whose edges these are, has something to send again.
+    pub fn want_write(&mut self, stream: StreamId, out: &mut Outbox) {
+        if !mem::replace(&mut self.write, true) {
+            out.push(Output::WantWrite(stream));
+        }
+    }
+
+    /// The driver takes one of them, if `output` is one.
+    pub const fn taken(&mut self, output: &Output) {
+        match output {
+            Output::WantRead(_) => self.read = false,
+            Output::WantWrite(_) => self.write = false,
+            _ => {}
+        }
     }
 }
 
@@ -291,6 +329,24 @@ mod tests {
         assert_eq!(clock.advance(later), later);
         assert_eq!(clock.advance(Instant::ORIGIN), later);
         assert_eq!(clock.regressions(), 1);
+    }
+
+    #[test]
+    fn the_edges_of_a_stream_are_queued_once_until_they_are_taken() {
+        let (mut edges, mut out) = (StreamEdges::new(), Outbox::default());
+        let stream = Slab::<StreamId, ()>::new().next_key();
+        for _ in 0..2 {
+            edges.want_read(stream, &mut out);
+            edges.want_write(stream, &mut out);
+        }
+        let output = out.pop().expect("an edge");
+        assert_eq!(output, Output::WantRead(stream));
+        edges.taken(&output);
+        edges.want_write(stream, &mut out);
+        edges.want_read(stream, &mut out);
+        assert_eq!(out.pop(), Some(Output::WantWrite(stream)));
+        assert_eq!(out.pop(), Some(Output::WantRead(stream)));
+        assert_eq!(out.pop(), None);
     }
 
     #[test]

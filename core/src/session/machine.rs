@@ -369,14 +369,9 @@ impl Machine for Session {
     fn poll_output(&mut self) -> Option<Output> {
         let output = self.cx.out.pop()?;
         match output {
-            Output::WantRead(id) => {
+            Output::WantRead(id) | Output::WantWrite(id) => {
                 if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_read = false;
-                }
-            }
-            Output::WantWrite(id) => {
-                if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_write = false;
+                    stream.edges.taken(&output);
                 }
             }
             Output::WantTransmit(id) => self.udp.taken(id),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::cx::{Cx, TimerKey};
 use crate::ids::{Slab, StreamId, TimerId};
-use crate::machine::{Outbox, Output, SendQueue, Shutdown};
+use crate::machine::{Outbox, Output, SendQueue, Shutdown, StreamEdges};
 use crate::mse::Cipher;
 use crate::peer::Peer;
 use crate::wire::Message;
@@ -21,9 +21,7 @@ pub(crate) struct Stream {
     pub(crate) send: SendQueue,
     pub(crate) timer: TimerId,
     pub(crate) kind: Kind,
-    /// The edge is queued and not taken.
-    pub(crate) want_write: bool,
-    pub(crate) want_read: bool,
+    pub(crate) edges: StreamEdges,
     /// The upload limit told it to wait.
     pub(crate) waits_to_send: bool,
     /// The upload limit gave it something since it last waited: others go first.
@@ -40,9 +38,8 @@ pub(crate) enum Kind {
 
 impl Stream {
     fn read_again(&mut self, id: StreamId, out: &mut Outbox) {
-        if matches!(self.kind, Kind::Peer(_)) && !self.want_read {
-            self.want_read = true;
-            out.push(Output::WantRead(id));
+        if matches!(self.kind, Kind::Peer(_)) {
+            self.edges.want_read(id, out);
         }
     }
 
@@ -108,8 +105,7 @@ impl Streams {
             send: SendQueue::new(),
             timer,
             kind,
-            want_write: false,
-            want_read: false,
+            edges: StreamEdges::new(),
             waits_to_send: false,
             had_turn: false,
             fetching: false,
@@ -250,10 +246,7 @@ impl Streams {
     pub(crate) fn send_again(&mut self, id: StreamId, out: &mut Outbox) {
         let Some(stream) = self.slab.get_mut(id) else { return };
         stream.waits_to_send = false;
-        if !stream.want_write {
-            stream.want_write = true;
-            out.push(Output::WantWrite(id));
-        }
+        stream.edges.want_write(id, out);
     }
 
     /// Sets a peer's timer to what it is waiting for.
@@ -264,9 +257,8 @@ impl Streams {
 
     pub(crate) fn send(&mut self, id: StreamId, bytes: Bytes, out: &mut Outbox) {
         let Some(stream) = self.slab.get_mut(id) else { return };
-        if stream.send.push(bytes) && !stream.want_write {
-            stream.want_write = true;
-            out.push(Output::WantWrite(id));
+        if stream.send.push(bytes) {
+            stream.edges.want_write(id, out);
         }
     }
 
@@ -311,7 +303,7 @@ mod tests {
         let mut taken = Vec::new();
         while let Some(output) = cx.out.pop() {
             let Output::WantRead(id) = output else { panic!("{output:?}") };
-            streams.get_mut(id).expect("it is there").want_read = false;
+            streams.get_mut(id).expect("it is there").edges.taken(&output);
             taken.push(id);
         }
         taken

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use teem_core::ids::{Key, ListenerId, Slab, StreamId};
 use teem_core::machine::{
     Clock, Connect, Incoming, Input, Listen, ListenerInput, Outbox, Output, SendQueue, Shutdown,
-    StreamError, StreamInput,
+    StreamEdges, StreamError, StreamInput,
 };
 use teem_core::time::Instant;
 use teem_core::wire::{
@@ -41,8 +41,7 @@ pub(super) struct Link<T> {
     pub(super) state: T,
     pub(super) up: bool,
     send: SendQueue,
-    want_write: bool,
-    want_read: bool,
+    edges: StreamEdges,
     reading: bool,
     shaken: bool,
     finishing: bool,
@@ -151,8 +150,7 @@ impl<T> Links<T> {
                 state,
                 up: !outgoing,
                 send: SendQueue::new(),
-                want_write: false,
-                want_read: false,
+                edges: StreamEdges::new(),
                 reading,
                 shaken: false,
                 finishing: false,
@@ -163,9 +161,8 @@ impl<T> Links<T> {
 
     pub(super) fn send_raw(&mut self, id: StreamId, bytes: Bytes) {
         let Some(link) = self.open.get_mut(id) else { return };
-        if link.send.push(bytes) && link.up && !link.want_write {
-            link.want_write = true;
-            self.out.push(Output::WantWrite(id));
+        if link.send.push(bytes) && link.up {
+            link.edges.want_write(id, &mut self.out);
         }
     }
 
@@ -198,9 +195,8 @@ impl<T> Links<T> {
     pub(super) fn set_reading(&mut self, id: StreamId, reading: bool) {
         let Some(link) = self.open.get_mut(id) else { return };
         link.reading = reading;
-        if reading && !link.want_read {
-            link.want_read = true;
-            self.out.push(Output::WantRead(id));
+        if reading {
+            link.edges.want_read(id, &mut self.out);
         }
     }
 
@@ -248,9 +244,10 @@ impl<T> Links<T> {
                 if let Some(handshake) = self.shakes {
                     self.shake(id, &handshake);
                 }
-                let waits = |link: &Link<T>| !link.send.is_empty() && !link.want_write;
-                if self.open.get(id).is_some_and(waits) {
-                    self.out.push(Output::WantWrite(id));
+                if let Some(link) = self.open.get_mut(id)
+                    && !link.send.is_empty()
+                {
+                    link.edges.want_write(id, &mut self.out);
                 }
             }
             StreamInput::Received(bytes) => self.on_received(id, bytes),
@@ -315,18 +312,10 @@ impl<T> Links<T> {
 
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         let output = self.out.pop()?;
-        match output {
-            Output::WantRead(id) => {
-                if let Some(link) = self.open.get_mut(id) {
-                    link.want_read = false;
-                }
-            }
-            Output::WantWrite(id) => {
-                if let Some(link) = self.open.get_mut(id) {
-                    link.want_write = false;
-                }
-            }
-            _ => {}
+        if let Output::WantRead(id) | Output::WantWrite(id) = output
+            && let Some(link) = self.open.get_mut(id)
+        {
+            link.edges.taken(&output);
         }
         Some(output)
     }

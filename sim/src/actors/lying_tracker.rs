@@ -11,7 +11,8 @@ use teem_core::http::write::{Status, response};
 use teem_core::http::{Item, Limits, RequestParser};
 use teem_core::ids::{Key, ListenerId, Slab, StreamId};
 use teem_core::machine::{
-    Clock, Incoming, Input, Listen, Machine, Outbox, Output, SendQueue, Shutdown, StreamInput,
+    Clock, Incoming, Input, Listen, Machine, Outbox, Output, SendQueue, Shutdown, StreamEdges,
+    StreamInput,
 };
 use teem_core::rng::{Rng, Seed};
 use teem_core::time::Instant;
@@ -115,7 +116,7 @@ struct Stream {
     from: SocketAddr,
     parser: RequestParser,
     send: SendQueue,
-    want_write: bool,
+    edges: StreamEdges,
     answered: bool,
     endless: bool,
 }
@@ -249,9 +250,8 @@ impl LyingTracker {
 
     fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.send.push(bytes.into()) && !stream.want_write {
-            stream.want_write = true;
-            self.out.push(Output::WantWrite(id));
+        if stream.send.push(bytes.into()) {
+            stream.edges.want_write(id, &mut self.out);
         }
     }
 
@@ -305,7 +305,7 @@ impl Machine for LyingTracker {
                 from: incoming.from,
                 parser: RequestParser::new(Limits::GET),
                 send: SendQueue::new(),
-                want_write: false,
+                edges: StreamEdges::new(),
                 answered: false,
                 endless: false,
             })
@@ -317,7 +317,7 @@ impl Machine for LyingTracker {
         if let Output::WantWrite(id) = output
             && let Some(stream) = self.streams.get_mut(id)
         {
-            stream.want_write = false;
+            stream.edges.taken(&output);
         }
         Some(output)
     }

@@ -20,7 +20,7 @@
 //! 1.98 times the rate of the first, where 1.99 to 2.07 is possible. The seed has sent everything after
 //! 1.01 times `F / U` and next to nothing twice; the rest is the last pieces, which go round among the others. It
 //! took ten 1.23 to 1.26 when newcomers began with what others were sending them already, and several
-//! fetched the same of the last pieces from the seed. Of departures 38 to 44 % are within a twentieth of
+//! fetched the same of the last pieces from the seed. Of departures 36 to 43 % are within a twentieth of
 //! `F / U` of the one before, where chance makes 13 %.
 
 use teem_core::rng::Seed;

@@ -10,9 +10,9 @@
 //! a flash crowd, then arrivals by a Poisson process, and peers that stay as seeds for a while. All
 //! are seen here, where the paper saw the peers of one client.
 //!
-//! Measured, with three seeds each at both sizes: rare pieces go away at 0.99 to 1.00 times the seed's
+//! Measured, with three seeds each at both sizes: rare pieces go away at 0.996 to 0.999 times the seed's
 //! rate, on a line (0.999 and more of the variance); then no piece has fewer than two copies. The last
-//! twentieth takes 1.0 to 1.2 times the median one, the first 1.9 to 2.2 times.
+//! twentieth takes 0.7 to 0.8 times the median one, the first 2.0 to 2.3 times.
 
 use super::visits::{Habits, Visits};
 use crate::net::{Access, HostId};

@@ -39,7 +39,8 @@ use crate::http::{Error, Item, RequestHead, RequestParser};
 use crate::ids::{CommandToken, ListenerId, Slab, SocketId, StreamId, TimerId};
 use crate::machine::{
     Application, Clock, Deadline, Incoming, Input, Listen, ListenerInput, Machine, Outbox, Output,
-    RECV_CREDIT_MIN, SendQueue, Shutdown, SocketError, StreamInput, Transmit, TransmitLimit,
+    RECV_CREDIT_MIN, SendQueue, Shutdown, SocketError, StreamEdges, StreamInput, Transmit,
+    TransmitLimit,
 };
 use crate::rng::{KeyedHasher, Seed};
 use crate::time::{Duration, Instant};
@@ -202,8 +203,7 @@ struct Stream {
     pending: Bytes,
     send: SendQueue,
     timer: TimerId,
-    want_write: bool,
-    want_read: bool,
+    edges: StreamEdges,
     /// It was not read for want of room.
     starved: bool,
     /// Closed when everything is sent; nothing is read any more.
@@ -374,10 +374,8 @@ impl Server {
         }
         if let Some(stream) = self.streams.get_mut(id)
             && core::mem::take(&mut stream.starved)
-            && !stream.want_read
         {
-            stream.want_read = true;
-            self.out.push(Output::WantRead(id));
+            stream.edges.want_read(id, &mut self.out);
         }
     }
 
@@ -387,10 +385,7 @@ impl Server {
         response(&mut bytes, status, "text/plain", body, keep_alive);
         stream.closing |= !keep_alive;
         if stream.send.push(Bytes::from(bytes)) {
-            if !stream.want_write {
-                stream.want_write = true;
-                self.out.push(Output::WantWrite(id));
-            }
+            stream.edges.want_write(id, &mut self.out);
             self.arm(id, self.config.send_timeout);
         }
     }
@@ -528,8 +523,7 @@ impl Machine for Server {
             pending: Bytes::new(),
             send: SendQueue::new(),
             timer,
-            want_write: false,
-            want_read: false,
+            edges: StreamEdges::new(),
             starved: false,
             closing: false,
         }))
@@ -538,14 +532,9 @@ impl Machine for Server {
     fn poll_output(&mut self) -> Option<Output> {
         let output = self.out.pop()?;
         match output {
-            Output::WantRead(id) => {
+            Output::WantRead(id) | Output::WantWrite(id) => {
                 if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_read = false;
-                }
-            }
-            Output::WantWrite(id) => {
-                if let Some(stream) = self.streams.get_mut(id) {
-                    stream.want_write = false;
+                    stream.edges.taken(&output);
                 }
             }
             Output::WantTransmit(id) => self.udp.taken(id),
