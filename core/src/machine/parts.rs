@@ -301,8 +301,8 @@ impl SendQueue {
         count
     }
 
-    /// Gives places back to others that what has left had, once they are half of all, so that each
-    /// part is moved once at most on average.
+    /// Frees the places of what has left once they are more than half of all: so a part is moved
+    /// once on average, at most.
     fn forget_gone(&mut self) {
         let gone = self.gone as usize;
         if gone == self.parts.len() {
