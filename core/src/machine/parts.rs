@@ -1,5 +1,5 @@
-//! Parts that every root machine is made of: the output queue, the job table, send queues, and
-//! the clock that never runs backwards.
+//! Parts that every root machine is made of: the output queue, the edges of streams in it, the job
+//! table, send queues, and the clock that never runs backwards.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -370,14 +370,12 @@ impl Storage for FileStorage {
     }
 
     fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
-        // To open a file may take a while.
-        let open = |index| self.handles.get((self.owner, index), false).ok_or(());
-        check_range(&self.layout, offset, buf.len()).is_ok()
-            && self
-                .fill(offset, buf, |file, at, part| {
-                    cached::read(&*open(file.index())?, part, at).then_some(()).ok_or(())
-                })
-                .is_ok()
+        let read = |file: metainfo::File<'_>, at, part: &mut [u8]| {
+            // To open one may take a while.
+            let handle = self.handles.get((self.owner, file.index()), false).ok_or(())?;
+            cached::read(&handle, part, at).then_some(()).ok_or(())
+        };
+        check_range(&self.layout, offset, buf.len()).is_ok() && self.fill(offset, buf, read).is_ok()
     }
 
     fn will_read(&self, offset: u64, len: usize) {
