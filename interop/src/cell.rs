@@ -191,6 +191,10 @@ impl Cell {
                 return Err(Failure::Missing { program: program.name(), remedy });
             }
         }
+        // It makes the torrents that are not v1, and writes the magnet links.
+        if self.by_magnet || self.format != Format::V1 {
+            Program::Libtorrent.look()?;
+        }
         self.tracker().map_or(Ok(()), Tracker::look)
     }
 
